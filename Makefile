@@ -1,0 +1,54 @@
+# `make help` lists what there is to make. PYTHON is the interpreter to build .venv with, 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-live check check-generated generate format clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
+
+setup: $(READY) ## Make .venv with everything that development needs
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "Python's venv module is needed: apt-get install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV), once; it takes half a minute..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all]' --group dev
+	@touch $@
+
+demo: $(READY) ## Run a command in an isolated sandbox, over real HTTP
+	@$(BIN)/sandbox-api execute 'echo $$((2+2))'
+
+test: $(READY) check ## Check and test everything
+	@$(BIN)/pytest -n auto $(TESTS)
+
+test-live: $(READY) ## Run the HTTP tests against another server: make test-live URL=http://host:port
+	@test -n "$(URL)" || { echo 'Which server? make test-live URL=http://host:port'; exit 2; }
+	@$(BIN)/pytest tests/http --sandbox-url '$(URL)'
+
+check: $(READY) check-generated ## Check style and types
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+check-generated: $(READY) ## Fail when generated/ is not what openapi/ gives
+	@$(BIN)/python scripts/generate.py --check
+
+generate: $(READY) ## Write generated/ from openapi/
+	@$(BIN)/python scripts/generate.py
+
+format: $(READY) ## Put the code into the house's style
+	@$(BIN)/ruff check --quiet --fix
+	@$(BIN)/ruff format --quiet
+
+clean: ## Remove what the other targets made
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist

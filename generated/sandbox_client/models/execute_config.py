@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from attrs import define
+
+from .. import types
+from ..models.command import Command
+
+
+@define(slots=False, eq=False, repr=False, frozen=True)
+class ExecuteConfig(types.Model):
+    """What to run, and how. Unknown keys are ignored."""
+
+    commands: list[str | Command]
+    """The commands, run one after another until one fails: a string, or an object where a
+    command has a time-out of its own."""
+
+    environ: dict[str, Any] | None = None
+    """Environment variables of the commands."""
+
+    environment: str | None = None
+    """Id of a stored environment to start from. Null counts as absent."""
+
+    result_path: str | None = None
+    """Path of a file, relative to the working directory, to read once the commands have run
+    and to give back as `result`. It must name a file: the server fails on an empty path, on
+    one that ends in `/` and on a NUL character."""
+
+    save: bool | None = None
+    """Whether to store the working directory as a new environment afterwards. No by default."""
+
+    _members: ClassVar = (
+        types.Member(
+            "commands",
+            "commands",
+            True,
+            types.array(types.either({str: types.string, dict: Command.from_dict}), least=1),
+        ),
+        types.Member("environ", "environ", False, types.members(types.anything)),
+        types.Member(
+            "environment",
+            "environment",
+            False,
+            types.either({str: types.string, type(None): types.nothing}),
+        ),
+        types.Member(
+            "result_path", "result_path", False, types.matching(r"^[^\u0000]*[^\u0000/]$")
+        ),
+        types.Member("save", "save", False, types.boolean),
+    )

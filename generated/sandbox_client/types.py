@@ -1,0 +1,259 @@
+"""How JSON becomes models: a reader for each type, and the base class of models."""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from urllib.parse import quote
+from uuid import UUID
+
+from .errors import DescriptionError
+
+if TYPE_CHECKING:
+    import httpx
+
+Reader = Callable[[Any], Any]
+
+
+class _Kind(NamedTuple):
+    name: str
+    types: type | tuple[type, ...]
+
+
+# JSON's types, by the Python type that stands for each.
+_KINDS: dict[type, _Kind] = {
+    str: _Kind("a string", str),
+    int: _Kind("an integer", int),
+    float: _Kind("a number", (float, int)),
+    bool: _Kind("a boolean", bool),
+    list: _Kind("an array", (list, tuple)),
+    dict: _Kind("an object", Mapping),
+    type(None): _Kind("null", type(None)),
+}
+
+
+def _is(value: Any, kind: type) -> bool:
+    # A boolean is an integer in Python, but not in JSON.
+    return isinstance(value, _KINDS[kind].types) and isinstance(value, bool) == (kind is bool)
+
+
+def _unexpected(value: Any, *kinds: type) -> DescriptionError:
+    names = " or ".join(_KINDS[kind].name for kind in kinds)
+    return DescriptionError(f"must be {names}, not {reprlib.repr(value)}")
+
+
+def _reader(kind: type) -> Reader:
+    def read(value: Any) -> Any:
+        if _is(value, kind):
+            return value
+        raise _unexpected(value, kind)
+
+    return read
+
+
+nothing = _reader(type(None))
+boolean = _reader(bool)
+integer = _reader(int)
+number = _reader(float)
+string = _reader(str)
+_list = _reader(list)
+_object = _reader(dict)
+
+
+def anything(value: Any) -> Any:
+    """Read a value of any type."""
+    return value
+
+
+def matching(pattern: str) -> Reader:
+    """Return a reader of strings that match a regular expression."""
+
+    def read(value: Any) -> str:
+        text: str = string(value)
+        if re.search(pattern, text):
+            return text
+        raise DescriptionError(f"must match {pattern}, not {reprlib.repr(value)}")
+
+    return read
+
+
+def uuid(value: Any) -> UUID:
+    """Read a UUID."""
+    try:
+        return UUID(string(value))
+    except DescriptionError:
+        raise
+    except ValueError:
+        raise DescriptionError(f"must be a UUID, not {reprlib.repr(value)}") from None
+
+
+def date_time(value: Any) -> datetime:
+    """Read a date and time in any of the forms of ISO 8601; one without zone is in UTC."""
+    from dateutil.parser import isoparse  # here, for few answers carry a date
+
+    try:
+        moment = isoparse(string(value))
+    except DescriptionError:
+        raise
+    except ValueError:
+        raise DescriptionError(f"must be a date and time, not {reprlib.repr(value)}") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def array(read: Reader, least: int = 0, most: int | None = None) -> Reader:
+    """Return a reader of arrays whose items are read by `read`."""
+
+    def read_array(value: Any) -> list[Any]:
+        items: list[Any] = _list(value)
+        if len(items) < least or (most is not None and len(items) > most):
+            bound = f"at least {least}" if len(items) < least else f"at most {most}"
+            raise DescriptionError(f"must have {bound} items, not {len(items)}")
+        result: list[Any] = []
+        try:
+            for item in items:
+                result.append(read(item))
+        except DescriptionError as error:
+            raise error.within(len(result)) from None
+        return result
+
+    return read_array
+
+
+def members(read: Reader) -> Reader:
+    """Return a reader of objects whose members are all read by `read`."""
+
+    def read_members(value: Any) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, member in _object(value).items():
+            try:
+                result[key] = read(member)
+            except DescriptionError as error:
+                raise error.within(key) from None
+        return result
+
+    return read_members
+
+
+def either(readers: Mapping[type, Reader]) -> Reader:
+    """Return a reader that chooses another by the value's JSON type."""
+
+    def read(value: Any) -> Any:
+        for kind, reader in readers.items():
+            if _is(value, kind):
+                return reader(value)
+        raise _unexpected(value, *readers)
+
+    return read
+
+
+class Member(NamedTuple):
+    """A member that an object is described to have."""
+
+    name: str
+    """Name of the attribute."""
+    key: str
+    """Key in the JSON object."""
+    required: bool
+    """Whether it is always there."""
+    read: Reader
+    """What makes a typed value of it."""
+
+
+class Model(dict[str, Any]):
+    """The JSON object that an answer was made of, with its described members as attributes.
+
+    As a dictionary it holds the JSON values, undescribed ones included; attributes hold typed
+    values, None where a member is absent.
+    """
+
+    _members: ClassVar[tuple[Member, ...]] = ()
+    _closed: ClassVar[bool] = False
+
+    def __attrs_post_init__(self) -> None:
+        # Made from attributes rather than read: the dictionary follows from them.
+        for name, key, required, _ in self._members:
+            value = getattr(self, name)
+            if required or value is not None:
+                self[key] = _plain(value)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read a JSON object.
+
+        Raises:
+            DescriptionError: it contradicts the description; the error names the first fault.
+        """
+        data = _object(data)
+        # Not through __init__, which would make the dictionary anew from the attributes.
+        model = cls.__new__(cls)
+        attributes = model.__dict__
+        for name, key, required, read in cls._members:
+            if key in data:
+                try:
+                    attributes[name] = read(data[key])
+                except DescriptionError as error:
+                    raise error.within(key) from None
+            elif required:
+                raise DescriptionError("is missing", key)
+            else:
+                attributes[name] = None
+        if cls._closed:
+            known = {member.key for member in cls._members}
+            for key in data:
+                if key not in known:
+                    raise DescriptionError("is not a known key", key)
+        model.update(data)
+        return model
+
+
+def _plain(value: Any) -> Any:
+    """Return the JSON value of a typed one."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value
+
+
+def json_body(response: httpx.Response) -> Any:
+    """Return the JSON that a response, already read, carries.
+
+    Raises:
+        DescriptionError: its body is not JSON.
+    """
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError) as error:
+        raise DescriptionError(f"must be JSON ({error})") from error
+
+
+def content_length(response: httpx.Response) -> int:
+    """Return the size that a response announces, in bytes.
+
+    Raises:
+        DescriptionError: it announces none.
+    """
+    announced = response.headers.get("Content-Length", "")
+    if announced.isascii() and announced.isdecimal():
+        return int(announced)
+    raise DescriptionError(f"must be a size in bytes, not {announced!r}", "Content-Length")
+
+
+def segment(value: UUID | str) -> str:
+    """Percent-encode one segment of a path."""
+    quoted = quote(str(value), safe="")
+    # Clients and proxies resolve dot segments, which would lead to another endpoint.
+    return quoted.replace(".", "%2E") if quoted in {".", ".."} else quoted
+
+
+def segments(value: str) -> str:
+    """Percent-encode a path whose `/` stay (`%2F` is refused by Apache's default settings)."""
+    return "/".join(segment(each) for each in value.split("/"))

@@ -1,0 +1,38 @@
+"""What a client needs of the local sandbox, which is loaded only when it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .exceptions import LocalSandboxError
+
+if TYPE_CHECKING:
+    from .local import LocalServer
+
+
+def start() -> LocalServer:
+    """Start a private local sandbox.
+
+    Raises:
+        LocalSandboxError: it can not run here.
+    """
+    from .local import IsolationError, LocalServer
+
+    try:
+        return LocalServer()
+    except IsolationError as error:
+        raise LocalSandboxError(str(error)) from error
+
+
+def serve(host: str, port: int) -> None:
+    """Serve a local sandbox over HTTP until interrupted.
+
+    Raises:
+        LocalSandboxError: it can not run here.
+    """
+    from .local import IsolationError, serve
+
+    try:
+        serve(host=host, port=port)
+    except IsolationError as error:
+        raise LocalSandboxError(str(error)) from error

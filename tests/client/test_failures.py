@@ -1,0 +1,253 @@
+"""What either flavour does where no answer comes, or none that makes sense."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import socket
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+import sandbox_api
+from sandbox_api import (
+    ConnectionFailed,
+    InvalidReply,
+    InvalidURL,
+    Sandbox,
+    SandboxClientError,
+    SandboxError,
+    SandboxFailure,
+    SandboxRedirection,
+    SandboxServerError,
+    TimedOut,
+    status_exceptions,
+)
+
+from ..servers import RawServer, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RESULT: dict[str, Any] = {"status": 0, "execution": [], "total_time": 0.1}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("localhost:7000", "has no scheme"),
+        ("", "has no scheme"),
+        ("ftp://localhost", "has the scheme 'ftp'"),
+        ("http://", "has no host"),
+        ("http://localhost:port", "is not valid"),
+        ("http://localhost/?x=1", "has a query"),
+        ("unix://sandbox.sock", "has no absolute path"),
+    ],
+)
+def test_url_that_can_not_be_used(url: str, fault: str, connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(InvalidURL, match=fault) as caught:
+        connect(url)
+    assert isinstance(caught.value, ValueError)
+    assert "write it like http://" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["user:s3cret@host", "http://user:s3cret@", "ht:tp://u:s3cret@h/p@x"])
+def test_message_about_a_url_hides_its_password(url: str, connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(InvalidURL) as caught:
+        connect(url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_password_in_a_url_is_sent_and_never_shown(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    sandbox = connect(raw_server.url.replace("://", "://user:s3cret@"))
+    raw_server.answer = reply("500 Internal Server Error", "oops")
+    with pytest.raises(SandboxError) as answered:
+        sandbox.usage()
+    assert b"Authorization: Basic" in raw_server.requests[0]
+    raw_server.answer = reply("200 OK", "no JSON")
+    with pytest.raises(InvalidReply) as misread:
+        sandbox.usage()
+    for text in [str(answered.value), str(misread.value), repr(Sandbox("http://user:s3cret@host"))]:
+        assert "s3cret" not in text
+
+
+def test_server_that_is_not_there(connect: Callable[..., Sandbox]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ConnectionFailed, match="can't be reached") as caught:
+        connect(url).usage()
+    assert f"GET {url}/usages/" in str(caught.value)
+    assert isinstance(caught.value, ConnectionError)
+    assert isinstance(caught.value, SandboxFailure)
+    assert isinstance(caught.value.__cause__, httpx.ConnectError)
+
+
+def test_server_that_hangs_up(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = lambda connection, _: connection.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(ConnectionFailed, match="hung up"):
+        connect(raw_server.url).usage()
+
+
+def test_body_shorter_than_announced(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(reply("200 OK", "x", length=1000))
+        connection.shutdown(socket.SHUT_RDWR)
+
+    raw_server.answer = answer
+    with pytest.raises(ConnectionFailed):
+        connect(raw_server.url).download("872b604c-9cce-42e2-8888-9a0311f3a724")
+
+
+def test_json_cut_where_no_length_is_announced(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    body = json.dumps(RESULT)[:-10]
+    raw_server.answer = f"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}".encode()
+    with pytest.raises(InvalidReply, match="must be JSON"):
+        connect(raw_server.url).execute({"commands": ["true"]})
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("<html>It works!</html>", "must be JSON"),
+        ("", "must be JSON"),
+        ("[" * 100_000, "must be JSON"),
+        ("\x80", "must be"),
+        ("[]", "the value: must be an object, not []"),
+        ("{}", "status: is missing"),
+        (json.dumps({**RESULT, "status": "0"}), "status: must be an integer, not '0'"),
+        (json.dumps({**RESULT, "status": True}), "status: must be an integer, not True"),
+        (
+            json.dumps({**RESULT, "execution": [{"command": "a"}]}),
+            "execution[0].exit_code: is missing",
+        ),
+        (json.dumps({**RESULT, "expire": "soon"}), "expire: must be a date and time, not 'soon'"),
+        (json.dumps({**RESULT, "environment": "x"}), "environment: must be a UUID, not 'x'"),
+    ],
+)
+def test_reply_that_contradicts_the_description(
+    body: str, fault: str, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("200 OK", body)
+    with pytest.raises(InvalidReply) as caught:
+        connect(raw_server.url).execute({"commands": ["true"]})
+    assert fault in str(caught.value)
+    assert str(caught.value).startswith(f"POST {raw_server.url}/execute/: ")
+    assert isinstance(caught.value, ValueError)
+    assert not isinstance(caught.value, KeyError)
+
+
+@pytest.mark.parametrize("header", ["Content-Length: many", "X-Other: 1"])
+def test_size_that_is_not_announced(
+    header: str, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = f"HTTP/1.1 200 OK\r\n{header}\r\nConnection: close\r\n\r\n".encode()
+    with pytest.raises((InvalidReply, ConnectionFailed)):
+        connect(raw_server.url).check("872b604c-9cce-42e2-8888-9a0311f3a724")
+
+
+def test_server_that_never_answers(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = lambda *_: None
+    started = time.monotonic()
+    with pytest.raises(TimedOut) as caught:
+        connect(raw_server.url, timeout=0.3).usage()
+    assert time.monotonic() - started < 5
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_server_that_drips(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(reply("200 OK", length=1_000_000))
+        for _ in range(200):
+            time.sleep(0.05)
+            connection.sendall(b" ")
+
+    raw_server.answer = answer
+    started = time.monotonic()
+    with pytest.raises(TimedOut):
+        connect(raw_server.url, timeout=0.5).usage()
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("timeout", [None, 0])
+def test_no_time_out(
+    timeout: float | None, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        time.sleep(0.2)
+        connection.sendall(reply("404 Not Found"))
+
+    raw_server.answer = answer
+    assert connect(raw_server.url, timeout=timeout).check("x") == 0
+
+
+@pytest.mark.parametrize("status", [status for status in HTTPStatus if status >= 300])
+def test_status_has_an_exception(status: HTTPStatus) -> None:
+    response = httpx.Response(status, request=httpx.Request("GET", "http://host/usages/"))
+    error = status_exceptions(response)
+    assert type(error) is getattr(sandbox_api, f"Sandbox{status.value}")
+    assert f"Sandbox{status.value}" in sandbox_api.__all__
+    group = {3: SandboxRedirection, 4: SandboxClientError, 5: SandboxServerError}
+    assert isinstance(error, group[status // 100])
+    assert isinstance(error, SandboxError)
+    assert error.response is response
+
+
+@pytest.mark.parametrize("status", [302, 418, 425, 404, 520, 599, 799])
+def test_status_raises_its_exception(
+    status: int, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply(f"{status} Whatever", "words", "Location: http://127.0.0.1:1/")
+    with pytest.raises(getattr(sandbox_api, f"Sandbox{status}")) as caught:
+        connect(raw_server.url).usage()
+    assert caught.value.response.status_code == status
+    assert f"GET {raw_server.url}/usages/: {status}" in str(caught.value)
+    assert len(raw_server.requests) == 1  # no redirect was followed
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is type(caught.value)
+    assert again.response.text == "words"
+
+
+def test_message_without_tags_and_not_too_long() -> None:
+    page = "<!doctype html>\n<html><head><title>Oops</title></head><body><h1>Oops</h1>"
+    response = httpx.Response(500, text=f"{page}<p>{'word ' * 1000}</p></body></html>")
+    message = str(status_exceptions(response))
+    assert "<" not in message
+    assert message.startswith("sandbox: 500 Internal Server Error: Oops word word")
+    assert len(message) < 600
+
+
+@pytest.mark.parametrize(
+    "error", [TimedOut("late"), ConnectionFailed("gone"), InvalidReply("odd"), InvalidURL("bad")]
+)
+def test_failure_can_be_pickled(error: SandboxFailure) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+
+
+@pytest.mark.parametrize("make", [lambda: "env.tgz", lambda: b"bytes", lambda: io.StringIO("text")])
+def test_environment_that_is_no_binary_stream(
+    make: Callable[[], Any], connect: Callable[..., Sandbox]
+) -> None:
+    with pytest.raises(TypeError, match="environ must be a binary stream"):
+        connect("http://127.0.0.1:1").execute({"commands": ["true"]}, make())
+
+
+def test_unicode_error_body(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = reply("400 Bad Request", b"caf\xe9 \xff", "Content-Type: text/html")
+    with pytest.raises(SandboxError, match="caf"):
+        connect(raw_server.url).usage()

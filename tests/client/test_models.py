@@ -1,0 +1,221 @@
+"""Models: frozen attrs classes and real dictionaries at once."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import pickle
+import pprint
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, cast
+from uuid import UUID
+
+import attrs
+import pytest
+
+from sandbox_api import (
+    Command,
+    ExecuteConfig,
+    ExecutionResult,
+    Libraries,
+    SandboxErrCode,
+    Specifications,
+    Usage,
+)
+from sandbox_api.utils import validate, validate_command
+
+SAVED: dict[str, Any] = {
+    "status": 0,
+    "execution": [
+        {"command": "echo kept > kept.txt", "exit_code": 0, "stdout": "", "stderr": "", "time": 0.1}
+    ],
+    "total_time": 0.2,
+    "environment": "6aca4bc6-2382-40d2-87c4-e5f9977ce4db",
+    "expire": "2026-11-25T00:08:41.961343+00:00",
+    "new_in_a_newer_server": [1, {"a": None}],
+}
+
+
+def result(**members: Any) -> ExecutionResult:
+    return ExecutionResult.from_dict({**SAVED, **members})
+
+
+def test_is_the_dictionary_it_was_read_from() -> None:
+    saved = result()
+    assert isinstance(saved, dict)
+    assert saved == SAVED
+    assert list(saved) == list(SAVED)
+    assert saved["execution"][0]["stdout"] == ""
+    assert saved["environment"] == SAVED["environment"]
+    assert "environment" in saved
+    assert "result" not in saved
+    assert saved.get("result", "") == ""
+    assert saved["new_in_a_newer_server"] == [1, {"a": None}]
+    assert json.loads(json.dumps(saved)) == SAVED
+    assert dict(**saved) == SAVED
+    assert repr(saved) == repr(SAVED)
+    with pytest.raises(KeyError):
+        saved["result"]
+
+
+def test_has_typed_attributes() -> None:
+    saved = result()
+    assert saved.environment == UUID("6aca4bc6-2382-40d2-87c4-e5f9977ce4db")
+    assert saved.expire == datetime(2026, 11, 25, 0, 8, 41, 961343, UTC)
+    assert saved.result is None
+    assert saved.execution[0].command == "echo kept > kept.txt"
+    assert attrs.has(ExecutionResult)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        saved.status = 1  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        _ = saved.no_such_field  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-25T00:08:41.961343+00:00", datetime(2026, 11, 25, 0, 8, 41, 961343, UTC)),
+        ("2026-11-25T00:08:41.961343", datetime(2026, 11, 25, 0, 8, 41, 961343, UTC)),
+        ("20190705T130535Z", datetime(2019, 7, 5, 13, 5, 35, tzinfo=UTC)),
+        (
+            "2026-11-25T00:08:41+02:00",
+            datetime(2026, 11, 25, 0, 8, 41, tzinfo=timezone(timedelta(hours=2))),
+        ),
+    ],
+)
+def test_reads_dates_of_all_server_versions(text: str, moment: datetime) -> None:
+    expire = result(expire=text).expire
+    assert expire == moment
+    assert expire.utcoffset() == moment.utcoffset()
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_can_be_copied_and_pickled(again: Any) -> None:
+    saved = result()
+    twin = again(saved)
+    assert type(twin) is ExecutionResult
+    assert twin == saved
+    assert twin.execution[0].time == 0.1
+    assert twin.expire == saved.expire
+
+
+def test_prints_as_the_servers_json(recordings: dict[str, Any]) -> None:
+    for name, model in [("specifications", Specifications), ("usages", Usage)]:
+        data = recordings[name]["json"]
+        printed, expected = io.StringIO(), io.StringIO()
+        pprint.pp(model.from_dict(data), stream=printed)
+        pprint.pp(data, stream=expected)
+        assert printed.getvalue() == expected.getvalue()
+
+
+def test_reads_what_the_real_server_sent(recordings: dict[str, Any]) -> None:
+    specifications = Specifications.from_dict(recordings["specifications"]["json"])
+    assert specifications.host.memory.storage == {"/dev/vda": 270553174016}
+    assert specifications["host"]["memory"]["storage"] == {"/dev/vda": 270553174016}
+    assert specifications.container.count == 20
+    usage = Usage.from_dict(recordings["usages"]["json"])
+    assert [usage["cpu"]["usage"]] + usage["cpu"]["usage_avg"] == [
+        usage.cpu.usage,
+        *usage.cpu.usage_avg,
+    ]
+    libraries = Libraries.from_dict(recordings["libraries"]["json"])
+    assert libraries.libraries.system["bash"].startswith("5.")
+    assert "[" in libraries.bin
+
+
+def test_accepts_null_where_the_system_does_not_tell(recordings: dict[str, Any]) -> None:
+    data = copy.deepcopy(recordings["specifications"]["json"])
+    data["host"]["cpu"].update(core=None, logical=None)
+    assert Specifications.from_dict(data).host.cpu.core is None
+
+
+def test_can_be_made_by_hand() -> None:
+    config = ExecuteConfig(
+        commands=[Command("make", timeout=3), "-true"], environ={"A": 1}, result_path="out.json"
+    )
+    assert config == {
+        "commands": [{"command": "make", "timeout": 3}, "-true"],
+        "environ": {"A": 1},
+        "result_path": "out.json",
+    }
+    assert type(config["commands"][0]) is dict
+    made = ExecutionResult(
+        0, [], 0.5, environment=UUID(SAVED["environment"]), expire=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    assert made == {
+        "status": 0,
+        "execution": [],
+        "total_time": 0.5,
+        "environment": SAVED["environment"],
+        "expire": "2026-01-01T00:00:00+00:00",
+    }
+    assert ExecutionResult.from_dict(made).expire == made.expire
+
+
+def test_codes_of_the_sandbox() -> None:
+    assert {code.name: code.value for code in SandboxErrCode} == {
+        "UNKNOWN": -1,
+        "TIMEOUT": -2,
+        "RESULT_NOT_FOUND": -3,
+        "RESULT_NOT_UTF8": -4,
+    }
+    from sandbox_api.enums import SandboxErrCode as old_place
+
+    assert old_place is SandboxErrCode
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"commands": ["true"]},
+        {"commands": ["true", {"command": "make", "timeout": 1}, {"command": "a", "timeout": 0.5}]},
+        {"commands": ["true"], "environ": {"A": [1]}, "environment": None, "unknown": 1},
+        {"commands": ["true"], "result_path": "a/b", "save": False, "environment": "x"},
+        ExecuteConfig(commands=["true"]),
+    ],
+)
+def test_valid_config(config: dict[str, Any]) -> None:
+    assert validate(config) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({}, "commands: is missing"),
+        ({"commands": "true"}, "commands: must be an array, not 'true'"),
+        ({"commands": []}, "commands: must have at least 1 items, not 0"),
+        ({"commands": [3]}, "commands[0]: must be a string or an object, not 3"),
+        ({"commands": [{}]}, "commands[0].command: is missing"),
+        ({"commands": [{"command": 3}]}, "commands[0].command: must be a string, not 3"),
+        (
+            {"commands": ["a", {"command": "b", "timeout": "1"}]},
+            "commands[1].timeout: must be a number, not '1'",
+        ),
+        (
+            {"commands": [{"command": "b", "timeout": None}]},
+            "commands[0].timeout: must be a number, not None",
+        ),
+        (
+            {"commands": [{"command": "b", "environ": {}}]},
+            "commands[0].environ: is not a known key",
+        ),
+        ({"commands": ["a"], "environ": []}, "environ: must be an object, not []"),
+        ({"commands": ["a"], "result_path": None}, "result_path: must be a string, not None"),
+        ({"commands": ["a"], "result_path": "a/"}, "result_path: must match"),
+        ({"commands": ["a"], "result_path": ""}, "result_path: must match"),
+        ({"commands": ["a"], "result_path": "a\0"}, "result_path: must match"),
+        ({"commands": ["a"], "save": "yes"}, "save: must be a boolean, not 'yes'"),
+        ([], "the value: must be an object, not []"),
+    ],
+)
+def test_invalid_config(config: Any, fault: str) -> None:
+    valid, message = validate(config)
+    assert not valid
+    assert fault in message
+
+
+def test_commands_alone() -> None:
+    assert validate_command({"command": "true", "timeout": 1})
+    assert not validate_command({"timeout": 1})
+    assert not validate_command(cast("Any", "true"))

@@ -1,0 +1,115 @@
+"""What all tests share: servers to talk to, and a sandbox of either flavour to talk through."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from sandbox_api import ASandbox, Sandbox
+
+from .servers import RawServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+TESTS = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--sandbox-url", help="run the HTTP tests against this server")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "real_lacks(reason): the real server is known not to do this; skipped on others"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--sandbox-url"):
+        for item in items:
+            if mark := item.get_closest_marker("real_lacks"):
+                item.add_marker(pytest.mark.skip(reason=f"the real server lacks this: {mark.args[0]}"))
+
+
+@pytest.fixture(scope="session")
+def sandbox_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where a sandbox server is: a local one, unless the command line names another."""
+    if url := request.config.getoption("--sandbox-url"):
+        yield url
+        return
+    with Sandbox.local() as sandbox:
+        yield sandbox.url
+
+
+class Driven:
+    """An ASandbox that is called like a Sandbox: each coroutine is run to its end."""
+
+    def __init__(self, runner: asyncio.Runner, sandbox: ASandbox) -> None:
+        self._runner = runner
+        self._sandbox = sandbox
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._sandbox, name)
+        if not inspect.iscoroutinefunction(attribute):
+            return attribute
+        return lambda *args, **options: self._runner.run(attribute(*args, **options))
+
+
+@pytest.fixture(params=["sync", "async"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Sandbox]]:
+    """Make a sandbox, of either flavour, that the test's end closes."""
+    made: list[Sandbox] = []
+    with asyncio.Runner() as runner:
+
+        def connect(url: str, timeout: float | None = 60) -> Sandbox:
+            if request.param == "sync":
+                sandbox = Sandbox(url, timeout)
+            else:
+                sandbox = cast("Sandbox", Driven(runner, ASandbox(url, timeout)))
+            made.append(sandbox)
+            return sandbox
+
+        yield connect
+        for sandbox in made:
+            sandbox.close()
+
+
+@pytest.fixture
+def sandbox(connect: Callable[..., Sandbox], sandbox_url: str) -> Sandbox:
+    """A sandbox, of either flavour, to run things on."""
+    return connect(sandbox_url)
+
+
+@pytest.fixture
+def raw_server() -> Iterator[RawServer]:
+    """A server that answers what the test says, byte for byte."""
+    with RawServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def recordings() -> dict[str, Any]:
+    """Exchanges with the real server, by name."""
+    text = (TESTS / "recordings" / "sandbox-3.0.3.json").read_text(encoding="utf-8")
+    return cast("dict[str, Any]", json.loads(text))
+
+
+def tgz(files: Mapping[str, str | bytes]) -> io.BytesIO:
+    """Return an environment of some files."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    stream.seek(0)
+    return stream

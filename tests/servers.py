@@ -1,0 +1,87 @@
+"""A server for what real ones seldom do: replies byte for byte, slow, broken or lying."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Answer = Callable[[socket.socket, bytes], None]
+
+
+def reply(
+    status: str = "200 OK", body: bytes | str = b"", *headers: str, length: int | None = None
+) -> bytes:
+    """Return a reply as it travels; `length` is what it announces, when that is not the truth."""
+    content = body.encode() if isinstance(body, str) else body
+    announced = len(content) if length is None else length
+    head = "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {announced}", *headers])
+    return f"{head}\r\n\r\n".encode("latin-1") + content
+
+
+class RawServer:
+    """Answers every request with `answer`: bytes, or a function of the connection and the request."""
+
+    def __init__(self) -> None:
+        self.answer: bytes | Answer = reply()
+        self.requests: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self._connections: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the listener is closed at the end
+            while True:
+                connection, _ = self._listener.accept()
+                self._connections.append(connection)
+                self._threads.append(threading.Thread(target=self._serve, args=[connection]))
+                self._threads[-1].start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while request := self._read(connection):
+                self.requests.append(request)
+                if isinstance(self.answer, bytes):
+                    connection.sendall(self.answer)
+                    if b"Content-Length:" not in self.answer:
+                        return
+                else:
+                    self.answer(connection, request)
+
+    @staticmethod
+    def _read(connection: socket.socket) -> bytes:
+        """Return a whole request, or nothing where the client hung up."""
+        request = b""
+        while b"\r\n\r\n" not in request:
+            if not (chunk := connection.recv(65536)):
+                return b""
+            request += chunk
+        head, _, body = request.partition(b"\r\n\r\n")
+        length = 0
+        for line in head.split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        while len(body) < length:
+            if not (chunk := connection.recv(65536)):
+                return b""
+            body += chunk
+        return head + b"\r\n\r\n" + body
