@@ -36,7 +36,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--sandbox-url"):
         for item in items:
             if mark := item.get_closest_marker("real_lacks"):
-                item.add_marker(pytest.mark.skip(reason=f"the real server lacks this: {mark.args[0]}"))
+                item.add_marker(
+                    pytest.mark.skip(reason=f"the real server lacks this: {mark.args[0]}")
+                )
 
 
 @pytest.fixture(scope="session")

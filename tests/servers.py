@@ -24,13 +24,13 @@ def reply(
 
 
 class RawServer:
-    """Answers every request with `answer`: bytes, or a function of the connection and the request."""
+    """Answers each request with `answer`: bytes, or a function of connection and request."""
 
     def __init__(self) -> None:
         self.answer: bytes | Answer = reply()
         self.requests: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
 

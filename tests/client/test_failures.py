@@ -60,7 +60,9 @@ def test_url_that_can_not_be_used(url: str, fault: str, connect: Callable[..., S
     assert "write it like http://" in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["user:s3cret@host", "http://user:s3cret@", "ht:tp://u:s3cret@h/p@x"])
+@pytest.mark.parametrize(
+    "url", ["user:s3cret@host", "http://user:s3cret@", "ht:tp://u:s3cret@h/p@x"]
+)
 def test_message_about_a_url_hides_its_password(url: str, connect: Callable[..., Sandbox]) -> None:
     with pytest.raises(InvalidURL) as caught:
         connect(url)
@@ -171,7 +173,7 @@ def test_server_that_never_answers(connect: Callable[..., Sandbox], raw_server: 
 def test_server_that_drips(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
     def answer(connection: socket.socket, _: bytes) -> None:
         connection.sendall(reply("200 OK", length=1_000_000))
-        for _ in range(200):
+        while True:
             time.sleep(0.05)
             connection.sendall(b" ")
 

@@ -22,6 +22,7 @@ from sandbox_api import (
     SandboxErrCode,
     Specifications,
     Usage,
+    enums,
 )
 from sandbox_api.utils import validate, validate_command
 
@@ -90,7 +91,9 @@ def test_reads_dates_of_all_server_versions(text: str, moment: datetime) -> None
     assert expire.utcoffset() == moment.utcoffset()
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
 def test_can_be_copied_and_pickled(again: Any) -> None:
     saved = result()
     twin = again(saved)
@@ -101,7 +104,11 @@ def test_can_be_copied_and_pickled(again: Any) -> None:
 
 
 def test_prints_as_the_servers_json(recordings: dict[str, Any]) -> None:
-    for name, model in [("specifications", Specifications), ("usages", Usage)]:
+    models: dict[str, type[Specifications | Usage]] = {
+        "specifications": Specifications,
+        "usages": Usage,
+    }
+    for name, model in models.items():
         data = recordings[name]["json"]
         printed, expected = io.StringIO(), io.StringIO()
         pprint.pp(model.from_dict(data), stream=printed)
@@ -160,9 +167,7 @@ def test_codes_of_the_sandbox() -> None:
         "RESULT_NOT_FOUND": -3,
         "RESULT_NOT_UTF8": -4,
     }
-    from sandbox_api.enums import SandboxErrCode as old_place
-
-    assert old_place is SandboxErrCode
+    assert enums.SandboxErrCode is SandboxErrCode
 
 
 @pytest.mark.parametrize(

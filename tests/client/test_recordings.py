@@ -12,10 +12,10 @@ import pytest
 
 from sandbox_api import Sandbox, SandboxError
 
-from ..servers import RawServer
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ..servers import RawServer
 
 RECORDINGS: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "recordings" / "sandbox-3.0.3.json").read_text(encoding="utf-8")
@@ -42,13 +42,18 @@ def asked_by_sdk(request: dict[str, Any]) -> bool:
     """Tell whether a request is one that a client of ours can send."""
     if request["method"] == "POST":
         return request["path"] == "/execute/" and "config" in request
-    return request["path"].endswith("/") and request["path"].split("/")[1] in {
-        "environments",
-        "files",
-        "specifications",
-        "usages",
-        "libraries",
-    } and request["method"] in {"GET", "HEAD"}
+    return (
+        request["path"].endswith("/")
+        and request["path"].split("/")[1]
+        in {
+            "environments",
+            "files",
+            "specifications",
+            "usages",
+            "libraries",
+        }
+        and request["method"] in {"GET", "HEAD"}
+    )
 
 
 def replayed(recording: dict[str, Any]) -> bytes:

@@ -20,6 +20,7 @@ from ..conftest import tgz
 from ..servers import RawServer, reply
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from email.message import EmailMessage
 
@@ -37,14 +38,20 @@ def form(request: bytes) -> tuple[dict[str, EmailMessage], str]:
         content_type + b"\r\n\r\n" + body, policy=email.policy.HTTP
     )
     parts = {
-        str(part.get_param("name", header="content-disposition")): part for part in message.iter_parts()
+        str(part.get_param("name", header="content-disposition")): part
+        for part in message.iter_parts()
     }
     return parts, message.get_boundary()
 
 
 @pytest.mark.parametrize(
     ("prefix", "path"),
-    [("", "/usages/"), ("/", "/usages/"), ("/sandbox", "/sandbox/usages/"), ("/a/b/", "/a/b/usages/")],
+    [
+        ("", "/usages/"),
+        ("/", "/usages/"),
+        ("/sandbox", "/sandbox/usages/"),
+        ("/a/b/", "/a/b/usages/"),
+    ],
 )
 def test_url_with_a_prefix(
     prefix: str, path: str, connect: Callable[..., Sandbox], raw_server: RawServer
@@ -92,7 +99,9 @@ def test_id_of_an_environment(
     assert raw_server.requests[0].startswith(f"HEAD /environments/{sent}/ HTTP/1.1\r\n".encode())
 
 
-def test_form_without_an_environment(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+def test_form_without_an_environment(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
     raw_server.answer = OK
     config = {"commands": ["echo hé"], "save": True}
     connect(raw_server.url).execute(config)
@@ -157,12 +166,12 @@ def test_environment_from_a_pipe(connect: Callable[..., Sandbox], raw_server: Ra
     reader, writer = os.pipe()
 
     def write() -> None:
-        with open(writer, "wb") as pipe:  # noqa: PTH123
+        with open(writer, "wb") as pipe:
             pipe.write(b"x" * 300_000)
 
     thread = threading.Thread(target=write)
     thread.start()
-    connect(raw_server.url).execute({"commands": ["true"]}, open(reader, "rb"))  # noqa: PTH123, SIM115
+    connect(raw_server.url).execute({"commands": ["true"]}, open(reader, "rb"))
     thread.join()
     parts, _ = form(raw_server.requests[0])
     assert parts["environment"].get_payload(decode=True) == b"x" * 300_000
@@ -181,11 +190,13 @@ def test_environment_whose_descriptor_tells_another_length(
 
 
 def test_connection_is_kept(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
-    connections = set()
-    raw_server.answer = lambda connection, _: (
-        connections.add(connection.fileno()),
-        connection.sendall(OK),
-    )[1]
+    connections: set[int] = set()
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connections.add(connection.fileno())
+        connection.sendall(OK)
+
+    raw_server.answer = answer
     sandbox = connect(raw_server.url)
     for _ in range(3):
         sandbox.execute({"commands": ["true"]})

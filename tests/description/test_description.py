@@ -71,9 +71,10 @@ def test_is_valid() -> None:
 
 
 def test_describes_every_endpoint() -> None:
-    assert {
-        (method, path) for path, item in DESCRIPTION["paths"].items() for method in item
-    } - {("parameters", "/environments/{uuid}/"), ("parameters", "/files/{uuid}/{path}/")} == {
+    assert {(method, path) for path, item in DESCRIPTION["paths"].items() for method in item} - {
+        ("parameters", "/environments/{uuid}/"),
+        ("parameters", "/files/{uuid}/{path}/"),
+    } == {
         ("get", "/specifications/"),
         ("get", "/usages/"),
         ("get", "/libraries/"),
@@ -149,7 +150,8 @@ def test_recorded_errors_are_described(recordings: dict[str, Any]) -> None:
     for name, recording in recordings.items():
         path = recording["request"]["path"].split("/")[1]
         method = recording["request"]["method"].lower()
-        item = next((item for key, item in DESCRIPTION["paths"].items() if path in key), {})
+        paths: dict[str, Any] = DESCRIPTION["paths"]
+        item: dict[str, Any] = next((item for key, item in paths.items() if path in key), {})
         if path and method in item and recording["request"]["path"].endswith("/"):
             assert str(recording["status"]) in item[method]["responses"], name
 

@@ -49,5 +49,9 @@ def test_package_stands_alone() -> None:
 def test_templates_say_why_and_of_which_version() -> None:
     for template in (ROOT / "openapi" / "templates").rglob("*.jinja"):
         text = template.read_text(encoding="utf-8")
-        assert text.startswith(f"{{# Overrides {template.name} of openapi-python-client 0.29.1"), template
-    assert '"openapi-python-client==0.29.1"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        assert text.startswith(f"{{# Overrides {template.name} of openapi-python-client 0.29.1"), (
+            template
+        )
+    assert '"openapi-python-client==0.29.1"' in (ROOT / "pyproject.toml").read_text(
+        encoding="utf-8"
+    )

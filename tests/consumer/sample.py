@@ -1,0 +1,164 @@
+"""Code as users write it: every documented attribute, with the type that it is said to have.
+
+It is never run: type checkers read it, and `assert_type` fails where a type is another.
+"""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+from typing import Any, assert_type
+from uuid import UUID
+
+import httpx
+
+from sandbox_api import (
+    ASandbox,
+    Command,
+    CommandResult,
+    ExecuteConfig,
+    ExecutionResult,
+    InvalidReply,
+    Libraries,
+    Sandbox,
+    Sandbox404,
+    Sandbox418,
+    Sandbox503,
+    SandboxErrCode,
+    SandboxError,
+    SandboxFailure,
+    SandboxServerError,
+    Specifications,
+    TimedOut,
+    Usage,
+    status_exceptions,
+)
+from sandbox_api.utils import validate, validate_command
+
+
+def specifications(sandbox: Sandbox) -> None:
+    found = assert_type(sandbox.specifications(), Specifications)
+    assert_type(found.host.cpu.core, int | None)
+    assert_type(found.host.cpu.logical, int | None)
+    assert_type(found.host.cpu.freq_min, float)
+    assert_type(found.host.cpu.freq_max, float)
+    assert_type(found.host.memory.ram, int)
+    assert_type(found.host.memory.swap, int)
+    assert_type(found.host.memory.storage, dict[str, int])
+    assert_type(found.host.docker_version, str)
+    assert_type(found.host.sandbox_version, str)
+    assert_type(found.container.count, int)
+    assert_type(found.container.cpu.count, int)
+    assert_type(found.container.cpu.period, int)
+    assert_type(found.container.cpu.shares, int)
+    assert_type(found.container.cpu.quota, int)
+    assert_type(found.container.memory.ram, int)
+    assert_type(found.container.memory.swap, int)
+    assert_type(found.container.memory.storage, int)
+    assert_type(found.container.io.read_iops, dict[str, float])
+    assert_type(found.container.io.read_bps, dict[str, float])
+    assert_type(found.container.io.write_iops, dict[str, float])
+    assert_type(found.container.io.write_bps, dict[str, float])
+    assert_type(found.container.process, int)
+    assert_type(found.container.working_dir_device, str)
+    assert_type(found["host"]["memory"]["storage"], Any)
+
+
+def usage(sandbox: Sandbox) -> list[float]:
+    found = assert_type(sandbox.usage(), Usage)
+    assert_type(found.cpu.frequency, float)
+    assert_type(found.cpu.usage, float)
+    assert_type(found.cpu.usage_avg, list[float])
+    assert_type(found.memory.ram, int)
+    assert_type(found.memory.swap, int)
+    assert_type(found.memory.storage, dict[str, int])
+    assert_type(found.io.read_iops, dict[str, float])
+    assert_type(found.io.read_bps, dict[str, float])
+    assert_type(found.io.write_iops, dict[str, float])
+    assert_type(found.io.write_bps, dict[str, float])
+    assert_type(found.network.sent_bytes, float)
+    assert_type(found.network.received_bytes, float)
+    assert_type(found.network.sent_packets, float)
+    assert_type(found.network.received_packets, float)
+    assert_type(found.process, int)
+    assert_type(found.container, int)
+    return [found.cpu.usage, *found.cpu.usage_avg]
+
+
+def libraries(sandbox: Sandbox) -> None:
+    found = assert_type(sandbox.libraries(), Libraries)
+    assert_type(found.libraries.system, dict[str, str])
+    assert_type(found.libraries.python, dict[str, str])
+    assert_type(found.libraries.perl, dict[str, str])
+    assert_type(found.libraries.c, dict[str, str])
+    assert_type(found.bin, list[str])
+
+
+def execute(sandbox: Sandbox) -> None:
+    config = ExecuteConfig(
+        commands=[Command("make", timeout=3), "-true"],
+        environ={"A": "1"},
+        environment="872b604c-9cce-42e2-8888-9a0311f3a724",
+        result_path="out.json",
+        save=True,
+    )
+    assert_type(config.commands, list[str | Command])
+    assert_type(config.environ, dict[str, Any] | None)
+    assert_type(config.environment, str | None)
+    assert_type(config.result_path, str | None)
+    assert_type(config.save, bool | None)
+    assert_type(Command("make").command, str)
+    assert_type(Command("make").timeout, float | None)
+    with open("env.tgz", "rb") as environ:
+        result = assert_type(sandbox.execute(config, environ), ExecutionResult)
+    assert_type(result.status, int)
+    assert_type(result.status == SandboxErrCode.TIMEOUT, bool)
+    assert_type(result.total_time, float)
+    assert_type(result.result, str | None)
+    assert_type(result.environment, UUID | None)
+    assert_type(result.expire, datetime | None)
+    for command in assert_type(result.execution, list[CommandResult]):
+        assert_type(command.command, str)
+        assert_type(command.exit_code, int)
+        assert_type(command.stdout, str)
+        assert_type(command.stderr, str)
+        assert_type(command.time, float)
+    sandbox.execute({"commands": ["true"]}, io.BytesIO())
+    assert_type(validate({"commands": ["true"]}), tuple[bool, str])
+    assert_type(validate_command({"command": "true"}), bool)
+    if result.environment:
+        assert_type(sandbox.download(result.environment), io.BytesIO)
+        assert_type(sandbox.download(str(result.environment), "out.json").read(), bytes)
+        assert_type(sandbox.check(result.environment, "out.json"), int)
+
+
+def errors(sandbox: Sandbox) -> None:
+    try:
+        sandbox.usage()
+    except Sandbox404 as error:
+        assert_type(error.response, httpx.Response)
+    except (Sandbox418, Sandbox503) as error:
+        assert_type(error.response.status_code, int)
+    except SandboxServerError as error:
+        assert_type(error.message, str | None)
+    except SandboxError as error:
+        assert_type(status_exceptions(error.response), SandboxError)
+    except (TimedOut, InvalidReply) as error:
+        print(error)
+    except SandboxFailure as error:
+        assert_type(error.__cause__, BaseException | None)
+
+
+async def asynchronous() -> None:
+    async with ASandbox("http://localhost:7000", total=2.5, connect=0.5) as sandbox:
+        assert_type(await sandbox.specifications(), Specifications)
+        assert_type(await sandbox.usage(), Usage)
+        assert_type(await sandbox.libraries(), Libraries)
+        result = assert_type(await sandbox.execute({"commands": ["true"]}), ExecutionResult)
+        if result.environment:
+            assert_type(await sandbox.download(result.environment), io.BytesIO)
+            assert_type(await sandbox.check(result.environment), int)
+    async with ASandbox.local() as local:
+        assert_type(local, ASandbox)
+    with Sandbox.local(timeout=5) as sync:
+        assert_type(sync, Sandbox)
