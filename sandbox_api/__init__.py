@@ -16,20 +16,28 @@ from ._version import __version__
 if TYPE_CHECKING:
     from sandbox_client.models import (
         Command,
+        CommandDict,
         CommandResult,
         ExecuteConfig,
-        ExecutionResult,
+        ExecuteConfigDict,
         Libraries,
         SandboxErrCode,
         Specifications,
         Usage,
     )
 
+    from ._results import AExecution, Execution, ExecutionResult
+    from ._settings import CallOptions, ClientOptions
+    from ._stored import AEnvironment, Environment
     from .asandbox import (
         ASandbox,
     )
+    from .environment import EnvironmentFile, EnvironmentSource
     from .exceptions import (
         ConnectionFailed,
+        ExecutionFailed,
+        InvalidConfig,
+        InvalidEnvironment,
         InvalidReply,
         InvalidURL,
         LocalSandboxError,
@@ -98,12 +106,25 @@ VERSION = __version__
 
 __all__ = [
     "VERSION",
+    "AEnvironment",
+    "AExecution",
     "ASandbox",
+    "CallOptions",
+    "ClientOptions",
     "Command",
+    "CommandDict",
     "CommandResult",
     "ConnectionFailed",
+    "Environment",
+    "EnvironmentFile",
+    "EnvironmentSource",
     "ExecuteConfig",
+    "ExecuteConfigDict",
+    "Execution",
+    "ExecutionFailed",
     "ExecutionResult",
+    "InvalidConfig",
+    "InvalidEnvironment",
     "InvalidReply",
     "InvalidURL",
     "Libraries",
@@ -173,13 +194,23 @@ __all__ = [
 # Where the names come from that are loaded when they are first used: an import costs only what it
 # needs. Exceptions have their own module, statuses outside the standard included.
 _MODULES = {
+    "AEnvironment": "sandbox_api._stored",
+    "AExecution": "sandbox_api._results",
     "ASandbox": "sandbox_api.asandbox",
-    "Sandbox": "sandbox_api.sandbox",
+    "CallOptions": "sandbox_api._settings",
+    "ClientOptions": "sandbox_api._settings",
     "Command": "sandbox_client.models",
+    "CommandDict": "sandbox_client.models",
     "CommandResult": "sandbox_client.models",
+    "Environment": "sandbox_api._stored",
+    "EnvironmentFile": "sandbox_api.environment",
+    "EnvironmentSource": "sandbox_api.environment",
     "ExecuteConfig": "sandbox_client.models",
-    "ExecutionResult": "sandbox_client.models",
+    "ExecuteConfigDict": "sandbox_client.models",
+    "Execution": "sandbox_api._results",
+    "ExecutionResult": "sandbox_api._results",
     "Libraries": "sandbox_client.models",
+    "Sandbox": "sandbox_api.sandbox",
     "SandboxErrCode": "sandbox_client.models",
     "Specifications": "sandbox_client.models",
     "Usage": "sandbox_client.models",

@@ -1,10 +1,15 @@
-"""What one call's exchange with the server comes to, whoever does the waiting. No I/O."""
+"""The attempts at one call: which answers and failures there are, and when to try again. No I/O."""
 
 from __future__ import annotations
 
+import email.utils
+import itertools
+import logging
+import math
+import random
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import httpx
 
@@ -14,96 +19,242 @@ from .exceptions import (
     ConnectionFailed,
     InvalidReply,
     LocalSandboxError,
+    SandboxFailure,
     TimedOut,
     status_exceptions,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
 
     from ._operations import Call
+    from ._settings import Settings
     from .local import LocalServer
 
 T = TypeVar("T")
 
+logger = logging.getLogger("sandbox_api")
 
-def result(call: Call[T], response: httpx.Response) -> T:
-    """Return what the server's answer, already read, comes to.
+# Waiting before another attempt, in seconds: doubled from the first to the longest, and up to half
+# of it left out by chance. A server may ask for longer with Retry-After, up to the most.
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 8.0
+MOST_WAIT = 60.0
 
-    Raises:
-        SandboxError: its status is 300 or above.
-        InvalidReply: it is not what the description says.
-    """
-    if response.status_code == httpx.codes.NOT_FOUND and call.not_found is not None:
-        return call.not_found
-    if response.status_code >= 300:
-        raise status_exceptions(response)
-    try:
-        return call.parse(response)
-    except DescriptionError as error:
-        raise InvalidReply(
-            f"{_shown(response.request)}: the reply is not what a sandbox answers: {error}"
-        ) from error
+# Answers that come before any work, and those that come of a broken connection behind a proxy.
+NOT_STARTED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+BROKEN = {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
+REPEATABLE = {"GET", "HEAD"}
 
 
-@contextmanager
-def exchange(call: Call[T], total: float | None, server: LocalServer | None) -> Iterator[None]:
-    """Turn a transport's failures into ours, and close what is sent.
+class Attempt:
+    """One attempt; a context manager that keeps what goes wrong with the transport."""
 
-    Raises:
-        TimedOut: the transport, or the code within, took too long.
-        ConnectionFailed: the server can not be reached, or hung up.
-        LocalSandboxError: so it did, for it is the local one, and ended by itself.
-    """
-    try:
-        yield
-    except httpx.TimeoutException as error:
-        phase = {
-            httpx.ConnectTimeout: "connecting",
-            httpx.PoolTimeout: "waiting for a connection",
-            httpx.WriteTimeout: "sending the request",
-        }.get(type(error), "waiting for the reply")
-        raise TimedOut(f"{_shown(error.request)}: timed out {phase}") from error
-    except TimeoutError as error:
-        url = f"{call.request['method']} {call.request['url']}"
-        raise TimedOut(f"{url}: no complete reply within {total} seconds") from error
-    except httpx.DecodingError as error:
-        raise InvalidReply(
-            f"{_shown(error.request)}: the reply can't be decoded: {error}"
-        ) from error
-    except httpx.TransportError as error:
-        if server is not None and (reason := server.failure()):
-            raise LocalSandboxError(reason) from error
-        raise ConnectionFailed(f"{_shown(error.request)}: {_reason(error)}") from error
-    finally:
-        if call.upload is not None:
-            call.upload.close()
+    def __init__(self, exchange: Exchange[Any], number: int, delay: float) -> None:
+        self._exchange = exchange
+        self.number = number
+        self.delay = delay
+        """How long to wait before it, in seconds."""
+        self.response: httpx.Response | None = None
+        """The answer, as soon as it begins; read when the attempt ends."""
+        self.failure: Exception | None = None
+        """What went wrong in place of it."""
+        self.final = False
+        """Whether there can be no other, for a part of the answer was passed on."""
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, (httpx.RequestError, TimeoutError)):
+            self.failure = error
+            error = None
+        elif error is not None:
+            self._exchange.close()
+        self._log()
+        return error is None
+
+    def begin(self, response: httpx.Response) -> Callable[[bytes], object] | None:
+        """Take note of an answer, and return what takes its body where that is not read whole."""
+        self.response = response
+        sink, progress = self._exchange.call.sink, self._exchange.call.progress
+        if sink is None or not response.is_success:
+            return None
+        sink.seek(0)
+        sink.truncate()  # of what another attempt left
+        if progress is None:
+            return sink.write
+        length = response.headers.get("Content-Length", "")
+        expected = int(length) if length.isascii() and length.isdecimal() else None
+
+        def receive(chunk: bytes) -> None:
+            sink.write(chunk)
+            progress(response.num_bytes_downloaded, expected)
+
+        return receive
+
+    def _log(self) -> None:
+        if not logger.isEnabledFor(logging.DEBUG):
+            return
+        response, status = self.response, type(self.failure).__name__
+        received, identifier = 0, None
+        if response is not None:
+            received = response.num_bytes_downloaded
+            identifier = response.request.headers.get("X-Request-ID")
+            if self.failure is None:
+                status = str(response.status_code)
+        logger.debug(
+            "%s %s %.1f ms %d bytes attempt %d%s",
+            self._exchange.place,
+            status,
+            (time.monotonic() - self._started) * 1000,
+            received,
+            self.number,
+            f" id {identifier}" if identifier else "",
+        )
 
 
-def _shown(request: httpx.Request) -> str:
-    return f"{request.method} {request.url.copy_with(userinfo=b'')}"
+class Exchange(Generic[T]):
+    """One call: iterate over its attempts, then ask for the result."""
 
+    def __init__(
+        self,
+        call: Call[T],
+        settings: Settings,
+        total: float | None,
+        headers: Mapping[str, str] | None,
+        server: LocalServer | None,
+    ) -> None:
+        self.call = call
+        self.total = total or None
+        """How long the call may take, in seconds, if that is bounded."""
+        self.deadline = time.monotonic() + total if total else math.inf
+        """When it must be over, on the monotonic clock."""
+        self.place = f"{call.request['method']} {settings.address(call.request['url'])}"
+        """What is asked, for messages."""
+        self.request: dict[str, Any] = {
+            **call.request,
+            "url": settings.address(call.request["url"]),
+        }
+        """Arguments of `httpx.Client.stream`."""
+        if headers:
+            self.request["headers"] = headers
+        self._retries = settings.retries
+        self._server = server
+        self._last: Attempt | None = None
 
-def _reason(error: httpx.TransportError) -> str:
-    if isinstance(error, httpx.ConnectError):
-        return f"the server can't be reached ({error}); is it running, and the URL right?"
-    if isinstance(error, httpx.RemoteProtocolError):
-        return f"the server hung up, or did not answer in HTTP ({error})"
-    return f"the connection failed ({str(error) or type(error).__name__})"
-
-
-class TimedStream(httpx.SyncByteStream):
-    """A reply's body that is given up at a deadline, however steadily it drips."""
-
-    def __init__(self, stream: httpx.SyncByteStream, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._stream:
-            if time.monotonic() > self._deadline:
-                raise TimeoutError
-            yield chunk
+    def __iter__(self) -> Iterator[Attempt]:
+        delay: float | None = 0.0
+        for number in itertools.count(1):
+            if delay is None:
+                return
+            self._last = attempt = Attempt(self, number, delay)
+            yield attempt
+            delay = self._wait_after(attempt)
 
     def close(self) -> None:
-        self._stream.close()
+        """Close what was sent."""
+        for upload in self.call.uploads:
+            upload.close()
+
+    def result(self) -> T:
+        """Return what the last attempt came to.
+
+        Raises:
+            SandboxError: the server answered a status of 300 or above.
+            SandboxFailure: it did not answer, or not sensibly.
+        """
+        self.close()
+        attempt = self._last
+        assert attempt is not None  # noqa: S101 (there is always a first attempt)
+        if attempt.failure is not None:
+            raise self._failed(attempt.failure) from attempt.failure
+        response = attempt.response
+        assert response is not None  # noqa: S101 (or there would be a failure)
+        if response.status_code == HTTPStatus.NOT_FOUND and self.call.not_found is not None:
+            return self.call.not_found
+        if response.status_code >= 300:
+            raise status_exceptions(response)
+        try:
+            return self.call.parse(response)
+        except DescriptionError as error:
+            raise InvalidReply(
+                f"{self.place}: the reply is not what a sandbox answers: {error}"
+            ) from error
+
+    def _wait_after(self, attempt: Attempt) -> float | None:
+        """Return how long to wait before another attempt, in seconds, or None for no other."""
+        if attempt.number > self._retries or attempt.final or not self._may_repeat(attempt):
+            return None
+        wait: float = min(FIRST_WAIT * 2 ** (attempt.number - 1), LONGEST_WAIT)
+        wait *= 1 - random.random() / 2  # noqa: S311 (not a secret)
+        asked = retry_after(attempt.response)
+        if asked is not None:
+            if asked > MOST_WAIT:
+                return None
+            wait = max(wait, asked)
+        if time.monotonic() + wait >= self.deadline:
+            return None
+        logger.info("%s: trying again in %.1f s", self.place, wait)
+        return wait
+
+    def _may_repeat(self, attempt: Attempt) -> bool:
+        """Tell whether the server can't have started the work, or may do it twice."""
+        repeatable = self.call.request["method"] in REPEATABLE
+        if attempt.failure is not None:
+            never_connected = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+            broken = (httpx.NetworkError, httpx.RemoteProtocolError)
+            return isinstance(attempt.failure, never_connected) or (
+                repeatable and isinstance(attempt.failure, broken)
+            )
+        status = attempt.response.status_code if attempt.response is not None else 0
+        return status in NOT_STARTED or (repeatable and status in BROKEN)
+
+    def _failed(self, error: Exception) -> SandboxFailure:
+        place = self.place
+        if isinstance(error, (TimeoutError, httpx.TimeoutException)):
+            bound = f"{self.total:g} seconds" if self.total else "the time-outs given"
+            return TimedOut(f"{place}: no complete reply within {bound}; timed out {phase(error)}")
+        if isinstance(error, httpx.DecodingError):
+            return InvalidReply(f"{place}: the reply can't be decoded: {error}")
+        if self._server is not None and (reason := self._server.failure()):
+            return LocalSandboxError(reason)
+        if isinstance(error, httpx.ConnectError):
+            return ConnectionFailed(
+                f"{place}: the server can't be reached ({error}); is it running, and the URL right?"
+            )
+        if isinstance(error, httpx.RemoteProtocolError):
+            return ConnectionFailed(
+                f"{place}: the server hung up, or did not answer in HTTP ({error})"
+            )
+        reason = str(error) or type(error).__name__
+        return ConnectionFailed(f"{place}: the connection failed ({reason})")
+
+
+def phase(error: Exception) -> str:
+    """Return what a call was doing when it timed out."""
+    phases: dict[type[Exception], str] = {
+        httpx.ConnectTimeout: "connecting",
+        httpx.PoolTimeout: "waiting for a free connection",
+        httpx.WriteTimeout: "sending the request",
+        httpx.ReadTimeout: "waiting for the reply",
+    }
+    return phases.get(type(error), "on the way")
+
+
+def retry_after(response: httpx.Response | None) -> float | None:
+    """Return how long a server asks to wait, in seconds, if it does."""
+    value = response.headers.get("Retry-After", "").strip() if response is not None else ""
+    if value.isascii() and value.isdecimal():
+        return float(value)
+    try:
+        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None

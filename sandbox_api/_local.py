@@ -34,5 +34,5 @@ def serve(host: str, port: int) -> None:
 
     try:
         serve(host=host, port=port)
-    except IsolationError as error:
+    except (IsolationError, OSError) as error:
         raise LocalSandboxError(str(error)) from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import json
+import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 from attrs import frozen
 
+from sandbox_client import SERVER_VERSION
+from sandbox_client.api.loader import demo as demo_, exec_, load as load_, playexo as playexo_
 from sandbox_client.api.sandbox import (
     check_environment,
     check_file,
@@ -17,8 +20,10 @@ from sandbox_client.api.sandbox import (
     specifications as specifications_,
     usage as usage_,
 )
+from sandbox_client.types import json_body
 
-from ._transfer import sendable
+from .config import checked
+from .environment import open_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,13 +33,18 @@ if TYPE_CHECKING:
 
     from sandbox_client.models import (
         ExecuteConfig,
+        ExecuteConfigDict,
         ExecutionResult,
         Libraries,
         Specifications,
         Usage,
     )
+    from sandbox_client.types import Model
+
+    from .environment import EnvironmentSource
 
 T = TypeVar("T")
+M = TypeVar("M", bound="Model")
 
 
 @frozen
@@ -42,7 +52,7 @@ class Call(Generic[T]):
     """One call of an operation."""
 
     request: dict[str, Any]
-    """Arguments of `httpx.Client.build_request`."""
+    """Arguments of `httpx.Client.stream`, with a URL below the sandbox's."""
 
     parse: Callable[[httpx.Response], T]
     """What makes the result of a success; raises DescriptionError."""
@@ -50,15 +60,28 @@ class Call(Generic[T]):
     not_found: T | None = None
     """The result where the server answers 404, if that is no error."""
 
-    upload: BinaryIO | None = None
-    """A stream that is sent, and closed afterwards."""
+    uploads: tuple[BinaryIO, ...] = ()
+    """Streams that are sent, and closed afterwards."""
 
     sink: BinaryIO | None = None
     """Where a success's body goes, chunk by chunk, in place of memory."""
 
+    progress: Callable[[int, int | None], object] | None = None
+    """What is told the bytes received and, where known, to come in all."""
+
 
 def specifications() -> Call[Specifications]:
-    return Call(specifications_.request(), specifications_.parse)
+    def parse(response: httpx.Response) -> Specifications:
+        found = specifications_.parse(response)
+        _warn_if_newer(found.host.sandbox_version)
+        return found
+
+    return Call(specifications_.request(), parse)
+
+
+def server_version() -> Call[str]:
+    call = specifications()
+    return Call(call.request, lambda response: call.parse(response).host.sandbox_version)
 
 
 def usage() -> Call[Usage]:
@@ -70,26 +93,107 @@ def libraries() -> Call[Libraries]:
 
 
 def execute(
-    config: ExecuteConfig | Mapping[str, Any], environ: BinaryIO | None
+    config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any], environ: EnvironmentSource | None
 ) -> Call[ExecutionResult]:
-    upload = sendable(environ) if environ is not None else None
-    return Call(execute_.request(config, upload), execute_.parse, upload=upload)
+    config = checked(config)
+    upload = open_environment(environ) if environ is not None else None
+    uploads = () if upload is None else (upload,)
+    return Call(execute_.request(config, upload), execute_.parse, uploads=uploads)
 
 
-def download(uuid: UUID | str, path: str | None) -> Call[io.BytesIO]:
+def download(
+    uuid: UUID | str,
+    path: str | None,
+    sink: BinaryIO,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> Call[None]:
     request = (
         download_environment.request(uuid) if path is None else download_file.request(uuid, path)
     )
-    sink = io.BytesIO()
-
-    def rewind(_: httpx.Response) -> io.BytesIO:
-        sink.seek(0)
-        return sink
-
-    return Call(request, rewind, sink=sink)
+    return Call(request, lambda _: None, sink=sink, progress=progress)
 
 
 def check(uuid: UUID | str, path: str | None) -> Call[int]:
     if path is None:
         return Call(check_environment.request(uuid), check_environment.parse, not_found=0)
     return Call(check_file.request(uuid, path), check_file.parse, not_found=0)
+
+
+def exists(uuid: UUID | str, path: str | None) -> Call[bool]:
+    return Call(check(uuid, path).request, lambda _: True, not_found=False)
+
+
+def load(environ: Mapping[str, Any]) -> Call[dict[str, Any]]:
+    return Call(load_.request(environ), load_.parse)
+
+
+def demo(environ: Mapping[str, Any]) -> Call[dict[str, Any]]:
+    return Call(demo_.request(environ), demo_.parse)
+
+
+def playexo(config: Mapping[str, Any], environ: Mapping[str, Any]) -> Call[dict[str, Any]]:
+    return Call(playexo_.request(config, environ), playexo_.parse)
+
+
+def exec(datas: Mapping[str, Any]) -> Call[dict[str, Any]]:  # noqa: A001 (the old client's name)
+    fields = {str(name): _text(value) for name, value in datas.items()}
+    return Call(exec_.request(datas, fields), exec_.parse)
+
+
+def request(
+    method: str,
+    path: str,
+    fields: Mapping[str, Any] | None,
+    files: Mapping[str, EnvironmentSource] | None,
+    json: Any,
+    params: Mapping[str, Any] | None,
+    parse: Callable[[httpx.Response], T],
+) -> Call[T]:
+    arguments: dict[str, Any] = {"method": method.upper(), "url": path}
+    if params is not None:
+        arguments["params"] = params
+    if json is not None:
+        arguments["json"] = json
+    uploads: list[BinaryIO] = []
+    if fields or files:
+        parts: list[tuple[str, Any]] = [
+            (name, (None, _text(value))) for name, value in (fields or {}).items()
+        ]
+        try:
+            for name, source in (files or {}).items():
+                uploads.append(open_environment(source))
+                parts.append((name, (f"{name}.tgz", uploads[-1], "application/gzip")))
+        except BaseException:
+            for upload in uploads:
+                upload.close()
+            raise
+        arguments["files"] = parts
+    return Call(arguments, parse, uploads=tuple(uploads))
+
+
+def read_model(model: type[M]) -> Callable[[httpx.Response], M]:
+    return lambda response: model.from_dict(json_body(response))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+_warned: set[str] = set()
+
+
+def _warn_if_newer(version: str) -> None:
+    """Warn, once for each version, of a server that is newer than the description."""
+    if version in _warned or _numbers(version) <= _numbers(SERVER_VERSION):
+        return
+    _warned.add(version)
+    warnings.warn(
+        f"the sandbox server is of version {version}, and this client was made for "
+        f"{SERVER_VERSION}: what is new there has no attributes here, but is in the dictionaries. "
+        "Is there a newer sandbox-api?",
+        stacklevel=2,
+    )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdecimal()]

@@ -1,18 +1,185 @@
-"""Where a sandbox is, and how long to wait for it: what users say, made ready for httpx."""
+"""How to reach a sandbox: what users say, checked and made ready for httpx."""
 
 from __future__ import annotations
 
+import functools
+import os
 import platform
 import re
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import httpx
+from attrs import frozen
 
 from ._version import __version__
 from .exceptions import InvalidURL
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
 USER_AGENT = f"sandbox-api/{__version__} python/{platform.python_version()}"
+
+RETRIES = 2
+
+# Shorter than servers keep idle connections (5 s and more), so that none is used that the server is
+# about to close.
+IDLE = 2.0
+
+EXAMPLES = "write it like http://localhost:7000, https://host/sandbox or unix:///run/sandbox.sock"
+
+
+class ClientOptions(TypedDict, total=False):
+    """What both flavours take beside the URL and time-outs."""
+
+    headers: Mapping[str, str]
+    """Headers to send with every request."""
+
+    auth: tuple[str, str] | httpx.Auth | Callable[[httpx.Request], httpx.Request]
+    """User and password, or any other authentication of httpx."""
+
+    cookies: Mapping[str, str]
+    """Cookies to send with every request."""
+
+    verify: bool | str | ssl.SSLContext
+    """How to check the server's certificate: against the usual authorities (True, the default),
+    those in a file or folder, as an SSLContext says, or not at all (False)."""
+
+    cert: str | tuple[str, str] | tuple[str, str, str]
+    """A client certificate: its file; that and the key's; or these and the key's password."""
+
+    proxy: str | httpx.Proxy
+    """URL of a proxy to go through."""
+
+    trust_env: bool
+    """Whether to take proxies and certificate authorities from the environment. Yes by default."""
+
+    retries: int
+    """How often to try again where the server can't have started the work. 2 by default, 0 is
+    never."""
+
+    hooks: Mapping[str, Sequence[Callable[..., Any]]]
+    """Functions to call with every "request" and "response"; httpx calls these event hooks."""
+
+
+class CallOptions(TypedDict, total=False):
+    """What every method takes, for that call alone."""
+
+    timeout: float | None
+    """How long the whole call may take, retries included, in seconds; None or 0 is for ever."""
+
+    headers: Mapping[str, str]
+    """Headers to send with the request, e.g. `X-Request-ID`."""
+
+
+@frozen(repr=False)
+class Settings:
+    """All that it takes to make a client of httpx, as often as needed."""
+
+    url: str
+    """The URL as given, or as found in the environment."""
+
+    base_url: httpx.URL
+    """The URL that requests go to, without user and password."""
+
+    socket: str | None
+    """Path of the Unix socket that leads there, if any."""
+
+    retries: int
+    """How often to try again."""
+
+    options: ClientOptions
+    """The options as given."""
+
+    @classmethod
+    def of(cls, url: str | None, options: ClientOptions, given: object = None) -> Settings:
+        """Check what a user gave, among it perhaps a client of httpx.
+
+        Raises:
+            InvalidURL: the URL can not be used, or there is none.
+            TypeError: there is no such option, or it does not go with that client.
+        """
+        if unknown := options.keys() - ClientOptions.__annotations__.keys():
+            raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+        if given is not None and (ignored := options.keys() - {"retries"}):
+            raise TypeError(f"set {', '.join(sorted(ignored))} on the http_client that you give")
+        if url is None:
+            url = os.environ.get("SANDBOX_URL") or None
+        if url is None:
+            raise InvalidURL(
+                f"which sandbox? Give its URL, or set SANDBOX_URL; {EXAMPLES}. "
+                "Sandbox.local() needs none."
+            )
+        base_url, socket = parse_url(url)
+        if base_url.userinfo:
+            # As headers they are sent just so, but are in no URL that is logged or shown.
+            options = {"auth": (base_url.username, base_url.password), **options}
+            base_url = base_url.copy_with(userinfo=b"")
+        return cls(url, base_url, socket, options.get("retries", RETRIES), options)
+
+    def client(self) -> httpx.Client:
+        """Return a new synchronous client."""
+        transport = self.socket and httpx.HTTPTransport(uds=self.socket, **self._transport())
+        return httpx.Client(transport=transport or None, **self._arguments())
+
+    def async_client(self) -> httpx.AsyncClient:
+        """Return a new asynchronous client."""
+        transport = self.socket and httpx.AsyncHTTPTransport(uds=self.socket, **self._transport())
+        return httpx.AsyncClient(transport=transport or None, **self._arguments())
+
+    def address(self, path: str) -> str:
+        """Return the whole URL of a path below the sandbox's."""
+        return f"{self.base_url}{path.lstrip('/')}"
+
+    def _arguments(self) -> dict[str, Any]:
+        options = self.options
+        return {
+            "auth": options.get("auth"),
+            "cookies": options.get("cookies"),
+            "proxy": options.get("proxy"),
+            **self._transport(),
+            "headers": {"User-Agent": USER_AGENT, **options.get("headers", {})},
+            "event_hooks": {name: [*hooks] for name, hooks in options.get("hooks", {}).items()},
+            "follow_redirects": False,
+            # A proxy can't reach a socket of this machine.
+            "trust_env": options.get("trust_env", True) and self.socket is None,
+        }
+
+    def _transport(self) -> dict[str, Any]:
+        return {
+            "limits": httpx.Limits(
+                max_connections=100, max_keepalive_connections=100, keepalive_expiry=IDLE
+            ),
+            "verify": self._context(),
+        }
+
+    def _context(self) -> ssl.SSLContext:
+        verify = self.options.get("verify", True)
+        cert = self.options.get("cert")
+        if isinstance(verify, ssl.SSLContext):
+            context = verify
+        elif self.base_url.scheme == "http" and not self.options.get("proxy"):
+            # Loading the authorities takes 20 ms, which http:// never needs. A context that trusts
+            # nobody is free, and fails closed.
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        elif isinstance(verify, str):
+            place = {"capath" if os.path.isdir(verify) else "cafile": verify}  # noqa: PTH112
+            context = ssl.create_default_context(**place)  # type: ignore[arg-type]
+        elif verify and not cert:
+            return _usual_context(self.options.get("trust_env", True))
+        else:
+            context = httpx.create_ssl_context(
+                verify=verify, trust_env=self.options.get("trust_env", True)
+            )
+        if cert:
+            context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
+        return context
+
+
+@functools.cache
+def _usual_context(trust_env: bool) -> ssl.SSLContext:
+    """Return the one context of this process that trusts the usual authorities."""
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 def redacted(url: str) -> str:
@@ -28,52 +195,29 @@ def parse_url(url: str) -> tuple[httpx.URL, str | None]:
     Raises:
         InvalidURL: it is none of these.
     """
-    example = (
-        "write it like http://localhost:7000, https://host/sandbox or unix:///run/sandbox.sock"
-    )
     shown = redacted(url)
     scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
     if not separator:
-        raise InvalidURL(f"the sandbox's URL {shown!r} has no scheme: {example}")
-    if scheme.lower() == "unix":
+        raise InvalidURL(f"the sandbox's URL {shown!r} has no scheme: {EXAMPLES}")
+    if scheme == "unix":
         if not rest.startswith("/"):
-            raise InvalidURL(f"the sandbox's URL {shown!r} has no absolute path: {example}")
+            raise InvalidURL(f"the sandbox's URL {shown!r} has no absolute path: {EXAMPLES}")
         return httpx.URL("http://localhost/"), rest
-    if scheme.lower() not in {"http", "https"}:
-        raise InvalidURL(f"the sandbox's URL {shown!r} has the scheme {scheme!r}: {example}")
+    if scheme not in {"http", "https"}:
+        raise InvalidURL(f"the sandbox's URL {shown!r} is neither http nor https: {EXAMPLES}")
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise InvalidURL(f"the sandbox's URL {shown!r} is not valid ({error}): {example}") from None
+    except httpx.InvalidURL:
+        # Not its words, nor itself as the cause: both may quote the password.
+        raise InvalidURL(f"the sandbox's URL {shown!r} is not valid: {EXAMPLES}") from None
     if not parsed.host:
-        raise InvalidURL(f"the sandbox's URL {shown!r} has no host: {example}")
+        raise InvalidURL(f"the sandbox's URL {shown!r} has no host: {EXAMPLES}")
     if parsed.query or parsed.fragment:
-        raise InvalidURL(f"the sandbox's URL {shown!r} has a query or fragment: {example}")
+        raise InvalidURL(f"the sandbox's URL {shown!r} has a query or fragment: {EXAMPLES}")
     return parsed.copy_with(path=f"{parsed.path.rstrip('/')}/"), None
 
 
-def seconds(*bounds: float | None) -> float | None:
+def smallest(*bounds: float | None) -> float | None:
     """Return the smallest of some time-outs, in seconds; None and 0 are no bound, as in aiohttp."""
     return min((bound for bound in bounds if bound), default=None)
-
-
-def client_arguments(base_url: httpx.URL, socket: str | None) -> dict[str, Any]:
-    """Return what both kinds of httpx client take, but for time-outs and a socket's transport."""
-    return {
-        "base_url": base_url,
-        "headers": {"User-Agent": USER_AGENT},
-        "follow_redirects": False,
-        # A proxy can't reach a socket of this machine.
-        "trust_env": socket is None,
-        **transport_arguments(base_url),
-    }
-
-
-def transport_arguments(base_url: httpx.URL) -> dict[str, Any]:
-    """Return what both kinds of httpx transport take, but for the socket."""
-    return {
-        "limits": httpx.Limits(max_connections=100, max_keepalive_connections=20),
-        # Loading the certificate authorities takes 20 ms, which http:// never needs. A context that
-        # trusts nobody is free, and fails closed.
-        "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if base_url.scheme == "http" else True,
-    }

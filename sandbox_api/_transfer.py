@@ -21,11 +21,7 @@ def sendable(stream: BinaryIO) -> BinaryIO:
     Raises:
         TypeError: it is not a binary stream.
     """
-    if (
-        isinstance(stream, (io.BytesIO, io.BufferedReader))
-        and stream.seekable()
-        and not stream.tell()
-    ):
+    if type(stream) in (io.BytesIO, io.BufferedReader) and stream.seekable() and not stream.tell():
         return stream
     if not hasattr(stream, "read"):
         raise TypeError(f"environ must be a binary stream, not {type(stream).__name__}")

@@ -2,55 +2,78 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import io
+import os
+import time
 import warnings
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import httpx
 
 from . import _operations
-from ._exchange import exchange, result
-from ._settings import client_arguments, parse_url, redacted, seconds, transport_arguments
+from ._exchange import Exchange
+from ._results import AExecution
+from ._settings import Settings, redacted, smallest
+from ._stored import AEnvironment
+from ._target import Target
 
 if TYPE_CHECKING:
-    import io
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from pathlib import Path
     from types import TracebackType
     from uuid import UUID
 
     from sandbox_client.models import (
         ExecuteConfig,
-        ExecutionResult,
+        ExecuteConfigDict,
         Libraries,
         Specifications,
         Usage,
     )
+    from sandbox_client.types import Model
 
     from ._operations import Call
+    from ._settings import CallOptions, ClientOptions
+    from .environment import EnvironmentSource
     from .local import LocalServer
 
 T = TypeVar("T")
+M = TypeVar("M", bound="Model")
 
 
 class ASandbox:
-    """A sandbox server, which runs commands in isolated containers, for asyncio.
+    """A sandbox server, which runs commands in isolated containers, for asyncio and trio.
 
     Every method raises a SandboxError where the server answers a status of 300 or above, and a
-    SandboxFailure where it gives no answer, or none that makes sense. Close it when done, by
-    `await close()` or at the end of an `async with` block.
+    SandboxFailure where it gives no answer, or none that makes sense. A call is tried again where
+    the server can't have started the work: it could not be reached, or answered 429 or 503; GET
+    and HEAD also where the connection broke, or a proxy answered 502 or 504.
+
+    An ASandbox may be made anywhere, is used in one event loop, and can be pickled. Close it when
+    done, by `await close()` or at the end of an `async with` block. Subclass it to add endpoints of
+    your own server, with `request()`.
 
     Args:
         url: where the server is: `http://host[:port][/prefix]`, https likewise, or
-            `unix:///path/to.sock`.
-        total: how long a call may take, in seconds. Executions take 10 seconds or more where their
-            commands do, so keep it above that.
+            `unix:///path/to.sock`; the environment variable SANDBOX_URL when not given.
+        total: how long a call may take, retries included, in seconds. Executions take 10 seconds
+            or more where their commands do, so keep it above that.
         connect: how long a call may wait for a connection, new or from the pool, in seconds.
         sock_connect: how long a new connection may take to be established, in seconds.
         sock_read: how long the server may send nothing, in seconds.
             Of all four, None or 0 is for ever.
+        http_client: an httpx.AsyncClient of your own to send requests with, which is not closed. It
+            has settings of its own: no option but `retries` goes with it.
+        options: headers, proxies, TLS, …: see ClientOptions.
 
     Raises:
-        InvalidURL: the URL can not be used.
+        InvalidURL: the URL can not be used, or there is none.
 
     Example:
 
@@ -62,28 +85,30 @@ class ASandbox:
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         total: float | None = 60,
         connect: float | None = None,
         sock_connect: float | None = None,
         sock_read: float | None = None,
+        *,
+        http_client: httpx.AsyncClient | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        self.url = url
+        self._closed = True  # until there is something to close
+        self._settings = Settings.of(url, options, given=http_client)
+        self.url = self._settings.url
         self.total = total
+        self._steps = {
+            "connect": smallest(connect, sock_connect),
+            "read": smallest(sock_read),
+            "write": None,
+            "pool": smallest(connect),
+        }
+        self._given = http_client
+        # With the event loop and process that it belongs to; others can't share its connections.
+        self._made: tuple[object, int, httpx.AsyncClient] | None = None
         self._server: LocalServer | None = None
-        base_url, socket = parse_url(url)
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(
-                connect=seconds(connect, sock_connect),
-                read=seconds(sock_read),
-                write=None,
-                pool=seconds(connect),
-            ),
-            transport=httpx.AsyncHTTPTransport(uds=socket, **transport_arguments(base_url))
-            if socket
-            else None,
-            **client_arguments(base_url, socket),
-        )
+        self._closed = False
 
     @classmethod
     def local(
@@ -92,6 +117,7 @@ class ASandbox:
         connect: float | None = None,
         sock_connect: float | None = None,
         sock_read: float | None = None,
+        **options: Unpack[ClientOptions],
     ) -> Self:
         """Start a private local sandbox, and return a client of it that stops it when closed.
 
@@ -99,6 +125,7 @@ class ASandbox:
 
         Args:
             total, connect, sock_connect, sock_read: as above, in seconds.
+            options: as above.
 
         Raises:
             LocalSandboxError: it can not run here; the message says why, and what to do.
@@ -113,12 +140,18 @@ class ASandbox:
         from ._local import start
 
         server = start()
-        sandbox = cls(server.url, total, connect, sock_connect, sock_read)
+        sandbox = cls(server.url, total, connect, sock_connect, sock_read, **options)
         sandbox._server = server
         return sandbox
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.url)}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._given is not None or self._server is not None:
+            what = "http_client" if self._given is not None else "local sandbox"
+            raise TypeError(f"an ASandbox with a {what} of its own can't be pickled")
+        return {**self.__dict__, "_made": None}
 
     async def __aenter__(self) -> Self:
         return self
@@ -132,57 +165,78 @@ class ASandbox:
         await self.close()
 
     def __del__(self) -> None:
-        # There is none where the URL was refused.
-        client = getattr(self, "_client", None)
-        if client is not None and not client.is_closed:
+        if not getattr(self, "_closed", True):
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
 
     async def close(self) -> None:
         """Close the connections, and stop the local sandbox if there is one."""
-        await self._client.aclose()
+        self._closed = True
+        if self._made is not None and self._made[1] == os.getpid():
+            await self._made[2].aclose()
         if self._server is not None:
-            await asyncio.to_thread(self._server.stop)
+            await anyio.to_thread.run_sync(self._server.stop)
 
-    async def specifications(self) -> Specifications:
-        """Return the server's host and the limits of its containers."""
-        return await self._perform(_operations.specifications())
+    async def specifications(self, **options: Unpack[CallOptions]) -> Specifications:
+        """Return the server's host and the limits of its containers.
 
-    async def usage(self) -> Usage:
+        A UserWarning is given, once, where the server is newer than this client's description.
+        """
+        return await self._perform(_operations.specifications(), options)
+
+    async def server_version(self, **options: Unpack[CallOptions]) -> str:
+        """Return the version of the server, as in `3.0.3`."""
+        return await self._perform(_operations.server_version(), options)
+
+    async def usage(self, **options: Unpack[CallOptions]) -> Usage:
         """Return the server's current load. The real server takes 2 seconds to measure it."""
-        return await self._perform(_operations.usage())
+        return await self._perform(_operations.usage(), options)
 
-    async def libraries(self) -> Libraries:
+    async def libraries(self, **options: Unpack[CallOptions]) -> Libraries:
         """Return the libraries and executables that commands find in a container."""
-        return await self._perform(_operations.libraries())
+        return await self._perform(_operations.libraries(), options)
 
     async def execute(
-        self, config: ExecuteConfig | Mapping[str, Any], environ: BinaryIO | None = None
-    ) -> ExecutionResult:
+        self,
+        config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any],
+        environ: EnvironmentSource | None = None,
+        **options: Unpack[CallOptions],
+    ) -> AExecution:
         """Run commands in a container of their own, and return what they did.
 
         That a command fails, or times out, is told by the result and raises nothing.
 
         Args:
             config: what to run, and how; see ExecuteConfig for its keys.
-            environ: a gzipped tar archive to unpack into the working directory first, as a binary
-                stream; read from where it stands, and closed.
+            environ: files to lay into the working directory first: a folder, a mapping of names to
+                contents, or a gzipped tar archive as a path, bytes or a binary stream, which is
+                read from where it stands, and closed.
 
         Raises:
-            Sandbox400: the configuration is wrong; the message says how.
+            InvalidConfig: the configuration is wrong; nothing was sent.
+            InvalidEnvironment: the files can not be used; nothing was sent.
+            Sandbox400: the server refuses the configuration or the files; the message says why.
             Sandbox404: `config["environment"]` is not stored on the server.
-            Sandbox503: the server is overloaded; nothing was run.
-            TypeError: `environ` is not a binary stream.
+            Sandbox503: the server is overloaded, still; nothing was run.
+            TypeError: `environ` is none of these.
 
         Example:
 
-            >>> result = await sandbox.execute({"commands": ["./grade > marks"], "save": True})
-            >>> result.status, result.execution[0].stderr, result.environment
-            (0, '', UUID('6aca4bc6-2382-40d2-87c4-e5f9977ce4db'))
+            >>> files = {"square.py": "print(7 ** 2)"}
+            >>> result = await sandbox.execute({"commands": ["python3 square.py"]}, files)
+            >>> result.ok, result.execution[0].stdout
+            (True, '49')
         """
-        return await self._perform(_operations.execute(config, environ))
+        if isinstance(environ, (str, os.PathLike, Mapping)):
+            # Reading and packing files would hold up the event loop.
+            call = await anyio.to_thread.run_sync(_operations.execute, config, environ)
+        else:
+            call = _operations.execute(config, environ)
+        return AExecution.of(await self._perform(call, options), self)
 
-    async def download(self, uuid: UUID | str, path: str | None = None) -> io.BytesIO:
-        """Return a stored environment, as a gzipped tar archive, or one of its files.
+    async def download(
+        self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]
+    ) -> io.BytesIO:
+        r"""Return a stored environment, as a gzipped tar archive, or one of its files.
 
         Args:
             uuid: id of the environment.
@@ -194,11 +248,94 @@ class ASandbox:
         Example:
 
             >>> (await sandbox.download(result.environment, "marks")).read()
-            b'17/20\\n'
+            b'17/20\n'
         """
-        return await self._perform(_operations.download(uuid, path))
+        sink = io.BytesIO()
+        await self._perform(_operations.download(uuid, path, sink), options)
+        sink.seek(0)
+        return sink
 
-    async def check(self, uuid: UUID | str, path: str | None = None) -> int:
+    async def download_to(
+        self,
+        destination: str | os.PathLike[str],
+        uuid: UUID | str,
+        path: str | None = None,
+        *,
+        extract: bool = False,
+        progress: Callable[[int, int | None], object] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Path:
+        """Download a stored environment, or one of its files, to a file or folder.
+
+        The file appears whole or not at all, and memory does not grow with its size.
+
+        Args:
+            destination: the file; with `extract`, the folder, which must be empty or not exist.
+            uuid: id of the environment.
+            path: of the file inside the environment, to the letter; None is the whole environment.
+            extract: whether to unpack the archive, safely, into the destination.
+            progress: is called with the bytes received and, where known, the bytes to come in all.
+
+        Raises:
+            Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidEnvironment: what was received can not be unpacked safely.
+            OSError: the destination can not be written.
+
+        Example:
+
+            >>> await sandbox.download_to("marks.txt", result.environment, "marks")
+            PosixPath('marks.txt')
+        """
+        with Target(destination, extract=extract) as target:
+            await self._perform(_operations.download(uuid, path, target.file, progress), options)
+            await anyio.to_thread.run_sync(target.commit)
+        return target.destination
+
+    async def iter_download(
+        self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]
+    ) -> AsyncIterator[bytes]:
+        """Yield a stored environment, or one of its files, in chunks of up to 64 KiB or so.
+
+        Args:
+            uuid: id of the environment.
+            path: of the file inside the environment, to the letter; None is the whole environment.
+
+        Raises:
+            Sandbox404: the environment is not stored, or the file is not in it.
+
+        Example:
+
+            >>> chunks = sandbox.iter_download(result.environment, "marks")
+            >>> sum([len(chunk) async for chunk in chunks])
+            6
+        """
+        exchange = self._exchange(_operations.download(uuid, path, io.BytesIO()), options)
+        for attempt in exchange:
+            if attempt.delay:
+                await anyio.sleep(attempt.delay)
+            with attempt:
+                # Not one bound around it all: the caller's code runs between the chunks.
+                stream = self._stream(exchange)
+                async with contextlib.AsyncExitStack() as stack:
+                    with bounded(exchange):
+                        response = await stack.enter_async_context(stream)
+                    if attempt.begin(response):
+                        attempt.final = True
+                        chunks = response.aiter_bytes()
+                        while True:
+                            with bounded(exchange):
+                                chunk = await anext(chunks, None)
+                            if chunk is None:
+                                break
+                            yield chunk
+                    else:
+                        with bounded(exchange):
+                            await response.aread()
+        exchange.result()
+
+    async def check(
+        self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]
+    ) -> int:
         """Return the size of a stored environment or of one of its files, in bytes; 0 if not found.
 
         Args:
@@ -210,15 +347,157 @@ class ASandbox:
             >>> await sandbox.check(result.environment, "marks")
             6
         """
-        return await self._perform(_operations.check(uuid, path))
+        return await self._perform(_operations.check(uuid, path), options)
 
-    async def _perform(self, call: Call[T]) -> T:
-        total = seconds(self.total)
-        with exchange(call, total, self._server):
-            async with asyncio.timeout(total), self._client.stream(**call.request) as response:
-                if call.sink and response.is_success:
-                    async for chunk in response.aiter_bytes():
-                        call.sink.write(chunk)
-                else:
-                    await response.aread()
-        return result(call, response)
+    def environment(self, uuid: UUID | str) -> AEnvironment:
+        """Return a stored environment as an object, without asking the server.
+
+        Example:
+
+            >>> await sandbox.environment("872b604c-9cce-42e2-8888-9a0311f3a724").exists()
+            False
+        """
+        return AEnvironment(self, uuid)
+
+    async def load(
+        self, environ: Mapping[str, Any], **options: Unpack[CallOptions]
+    ) -> dict[str, Any]:
+        """Freeze a resource, on a server with the loader add-on; return its answer."""
+        return await self._perform(_operations.load(environ), options)
+
+    async def demo(
+        self, environ: Mapping[str, Any], **options: Unpack[CallOptions]
+    ) -> dict[str, Any]:
+        """Build a demonstration of an exercise, on a server with the loader add-on."""
+        return await self._perform(_operations.demo(environ), options)
+
+    async def playexo(
+        self,
+        config: Mapping[str, Any],
+        environ: Mapping[str, Any],
+        **options: Unpack[CallOptions],
+    ) -> dict[str, Any]:
+        """Build an exercise to play, on a server with the loader add-on."""
+        return await self._perform(_operations.playexo(config, environ), options)
+
+    async def exec(
+        self, datas: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
+    ) -> dict[str, Any]:
+        """Run a command of an exercise, on a server with the loader add-on."""
+        return await self._perform(_operations.exec(datas or {}), options)
+
+    @overload
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        fields: Mapping[str, Any] | None = ...,
+        files: Mapping[str, EnvironmentSource] | None = ...,
+        json: Any = ...,
+        params: Mapping[str, Any] | None = ...,
+        model: None = ...,
+        **options: Unpack[CallOptions],
+    ) -> httpx.Response: ...
+
+    @overload
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        fields: Mapping[str, Any] | None = ...,
+        files: Mapping[str, EnvironmentSource] | None = ...,
+        json: Any = ...,
+        params: Mapping[str, Any] | None = ...,
+        model: type[M],
+        **options: Unpack[CallOptions],
+    ) -> M: ...
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        fields: Mapping[str, Any] | None = None,
+        files: Mapping[str, EnvironmentSource] | None = None,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        model: type[M] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> httpx.Response | M:
+        """Call an endpoint of your own server, with all that the others have.
+
+        Args:
+            method: GET, POST, …
+            path: of the endpoint, below the sandbox's URL.
+            fields: fields of a form: text, or anything else as JSON.
+            files: files of a form, each like the `environ` of `execute`.
+            json: a body, as JSON.
+            params: a query.
+            model: the class of the answer, one of the generated models or a subclass of theirs;
+                without one, the response itself is returned, whatever it holds.
+
+        Example:
+
+            >>> class Platform(ASandbox):
+            ...     async def runner(self, config, loader, environment):
+            ...         return await self.request(
+            ...             "POST", "runner/", model=ExecutionResult,
+            ...             fields={"config": config, "loader": loader},
+            ...             files={"environment": environment},
+            ...         )
+        """
+        arguments = (method, path, fields, files, json, params)
+        if model is None:
+            return await self._perform(
+                _operations.request(*arguments, lambda answer: answer), options
+            )
+        return await self._perform(
+            _operations.request(*arguments, _operations.read_model(model)), options
+        )
+
+    async def _perform(self, call: Call[T], options: CallOptions) -> T:
+        exchange = self._exchange(call, options)
+        for attempt in exchange:
+            if attempt.delay:
+                await anyio.sleep(attempt.delay)
+            with attempt, bounded(exchange):
+                async with self._stream(exchange) as response:
+                    if take := attempt.begin(response):
+                        async for chunk in response.aiter_bytes():
+                            take(chunk)
+                    else:
+                        await response.aread()
+        return exchange.result()
+
+    def _exchange(self, call: Call[T], options: CallOptions) -> Exchange[T]:
+        total = options.get("timeout", self.total)
+        return Exchange(call, self._settings, total, options.get("headers"), self._server)
+
+    def _stream(self, exchange: Exchange[Any]) -> AbstractAsyncContextManager[httpx.Response]:
+        return self._client.stream(**exchange.request, timeout=httpx.Timeout(**self._steps))
+
+    @property
+    def _client(self) -> httpx.AsyncClient:
+        if self._given is not None:
+            return self._given
+        if self._closed:
+            raise RuntimeError(f"{self!r} is closed")
+        loop, process = anyio.lowlevel.current_token(), os.getpid()
+        if self._made is not None:
+            if self._made[:2] == (loop, process):
+                return self._made[2]
+            if self._made[1] == process:
+                raise RuntimeError(
+                    f"{self!r} was used in another event loop before, which its connections belong "
+                    "to: make one in each loop"
+                )
+        client = self._settings.async_client()
+        self._made = (loop, process, client)
+        return client
+
+
+def bounded(exchange: Exchange[Any]) -> AbstractContextManager[anyio.CancelScope]:
+    """Return a context manager that ends what takes longer than the call may, by TimeoutError."""
+    return anyio.fail_after(exchange.deadline - time.monotonic() if exchange.total else None)

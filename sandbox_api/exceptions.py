@@ -5,12 +5,15 @@
   + SandboxClientError: 4xx. The request is wrong; the message says how.
   + SandboxServerError: 5xx. The server failed, or is overloaded (503); try again later.
   Under these, one class for each status: `Sandbox404`, `Sandbox503`, …
+  + InvalidConfig (Sandbox400, ValueError): the configuration is wrong, and was not sent.
 * SandboxFailure: no answer came, or none that makes sense. The cause is in `__cause__`.
   + InvalidURL (ValueError): the sandbox's URL can not be used.
   + ConnectionFailed (ConnectionError): the server can not be reached, or hung up.
   + TimedOut (TimeoutError): the server took longer than the client's time-out.
   + InvalidReply (ValueError): the answer is not what the description says.
   + LocalSandboxError (RuntimeError): the local sandbox can not run here.
+* InvalidEnvironment (ValueError): a folder or archive can not be used as an environment.
+* ExecutionFailed: raised by `result.raise_for_status()` alone.
 
 Example:
 
@@ -27,10 +30,17 @@ Example:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import httpx
+
+    from sandbox_client.errors import Fault
+    from sandbox_client.models import CommandResult
+
+    from ._results import ExecutionResult
 
 # Longest part of a server's own words in a message, in characters.
 _LONGEST_REASON = 500
@@ -328,3 +338,63 @@ class Sandbox510(SandboxServerError):
 
 class Sandbox511(SandboxServerError):
     """The server answered 511 Network Authentication Required."""
+
+
+class InvalidConfig(Sandbox400, ValueError):
+    """A configuration of `execute` is wrong, and was not sent.
+
+    It is a Sandbox400 like the server's own refusal; its `response` is made here, and says so in a
+    header `X-Sandbox-Api: not sent`.
+
+    Example:
+
+        >>> sandbox.execute({"commands": [{"command": "make", "timeout": "abc"}]})
+        Traceback (most recent call last):
+        sandbox_api.exceptions.InvalidConfig: the configuration is wrong, and was not sent:
+        commands[0].timeout: must be a number, not 'abc'
+    """
+
+    def __init__(self, errors: Sequence[Fault]) -> None:
+        import httpx  # not above: exceptions are imported where httpx is not needed
+
+        words = "; ".join(str(error) for error in errors)
+        headers = {"X-Sandbox-Api": "not sent"}
+        super().__init__(httpx.Response(400, text=words, headers=headers), words)
+        self.errors = list(errors)
+        """All that is wrong: each with a `path` and a `reason`, and a sentence of both as text."""
+
+    def __str__(self) -> str:
+        return f"the configuration is wrong, and was not sent: {self.message}"
+
+    def __reduce__(self) -> tuple[type[Self], tuple[list[Fault]]]:
+        return type(self), (self.errors,)
+
+
+class InvalidEnvironment(ValueError):
+    """A folder, mapping or archive can not be used as an environment; the message says why."""
+
+
+class ExecutionFailed(Exception):
+    """An execution did not end well; raised by `result.raise_for_status()` alone."""
+
+    def __init__(self, result: ExecutionResult) -> None:
+        super().__init__(result)
+        self.result = result
+        """What the commands did."""
+
+    @property
+    def command(self) -> CommandResult | None:
+        """The command that ended the run; None where all ran, but the result could not be read."""
+        commands = self.result.execution
+        return commands[-1] if commands and commands[-1].exit_code == self.result.status else None
+
+    def __str__(self) -> str:
+        command = self.command
+        if command is None:
+            reason = {-3: "was not found", -4: "is not UTF-8"}.get(self.result.status)
+            return f"the result file {reason}" if reason else f"status {self.result.status}"
+        what = (
+            "timed out" if self.result.timed_out else f"failed with exit code {command.exit_code}"
+        )
+        words = command.stderr.strip()[-_LONGEST_REASON:]
+        return f"{command.command!r} {what}" + (f": {words}" if words else "")

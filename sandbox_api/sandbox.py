@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
-import math
+import io
+import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import httpx
 
 from . import _operations
-from ._exchange import TimedStream, exchange, result
-from ._settings import client_arguments, parse_url, redacted, seconds, transport_arguments
+from ._deadline import Until, abandon, obey_deadlines
+from ._exchange import Exchange
+from ._results import Execution
+from ._settings import Settings, redacted
+from ._stored import Environment
+from ._target import Target
 
 if TYPE_CHECKING:
-    import io
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
     from types import TracebackType
     from uuid import UUID
 
     from sandbox_client.models import (
         ExecuteConfig,
-        ExecutionResult,
+        ExecuteConfigDict,
         Libraries,
         Specifications,
         Usage,
     )
+    from sandbox_client.types import Model
 
     from ._operations import Call
+    from ._settings import CallOptions, ClientOptions
+    from .environment import EnvironmentSource
     from .local import LocalServer
 
 T = TypeVar("T")
+M = TypeVar("M", bound="Model")
 
 
 class Sandbox:
     """A sandbox server, which runs commands in isolated containers.
 
     Every method raises a SandboxError where the server answers a status of 300 or above, and a
-    SandboxFailure where it gives no answer, or none that makes sense. A sandbox may be shared
-    between threads; its connections are closed by `close()`, at the end of a `with` block, or when
-    it goes out of use.
+    SandboxFailure where it gives no answer, or none that makes sense. A call is tried again where
+    the server can't have started the work: it could not be reached, or answered 429 or 503; GET
+    and HEAD also where the connection broke, or a proxy answered 502 or 504.
+
+    A sandbox may be shared between threads, survives a fork, and can be pickled. Its connections
+    are closed by `close()`, at the end of a `with` block, or when it goes out of use. Subclass it
+    to add endpoints of your own server, with `request()`.
 
     Args:
         url: where the server is: `http://host[:port][/prefix]`, https likewise, or
-            `unix:///path/to.sock`.
-        timeout: how long a call may take, in seconds; None or 0 is for ever. Executions take 10
-            seconds or more where their commands do, so keep it above that.
+            `unix:///path/to.sock`; the environment variable SANDBOX_URL when not given.
+        timeout: how long a call may take, retries included, in seconds; None or 0 is for ever.
+            Executions take 10 seconds or more where their commands do, so keep it above that.
+        http_client: an httpx.Client of your own to send requests with, which is not closed. It has
+            settings of its own: no option but `retries` goes with it.
+        options: headers, proxies, TLS, …: see ClientOptions.
 
     Raises:
-        InvalidURL: the URL can not be used.
+        InvalidURL: the URL can not be used, or there is none.
 
     Example:
 
@@ -57,29 +74,32 @@ class Sandbox:
         '4'
     """
 
-    def __init__(self, url: str, timeout: float | None = 60) -> None:
-        self.url = url
+    def __init__(
+        self,
+        url: str | None = None,
+        timeout: float | None = 60,
+        *,
+        http_client: httpx.Client | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        self._settings = Settings.of(url, options, given=http_client)
+        self.url = self._settings.url
         self.timeout = timeout
+        self._given = http_client
+        # One for each process: connections can't be shared with a forked child.
+        self._clients: dict[int, httpx.Client] = {}
+        self._closed = False
         self._server: LocalServer | None = None
-        base_url, socket = parse_url(url)
-        self._client = httpx.Client(
-            timeout=seconds(timeout),
-            transport=httpx.HTTPTransport(uds=socket, **transport_arguments(base_url))
-            if socket
-            else None,
-            **client_arguments(base_url, socket),
-        )
-        # Old code never closed anything.
-        weakref.finalize(self, self._client.close)
 
     @classmethod
-    def local(cls, timeout: float | None = 60) -> Self:
+    def local(cls, timeout: float | None = 60, **options: Unpack[ClientOptions]) -> Self:
         """Start a private local sandbox, and return a client of it that stops it when closed.
 
         It needs the extra `sandbox-api[local]`, and Linux with user namespaces.
 
         Args:
             timeout: as above, in seconds.
+            options: as above.
 
         Raises:
             LocalSandboxError: it can not run here; the message says why, and what to do.
@@ -93,12 +113,18 @@ class Sandbox:
         from ._local import start
 
         server = start()
-        sandbox = cls(server.url, timeout)
+        sandbox = cls(server.url, timeout, **options)
         sandbox._server = server
         return sandbox
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.url)}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._given is not None or self._server is not None:
+            what = "http_client" if self._given is not None else "local sandbox"
+            raise TypeError(f"a Sandbox with a {what} of its own can't be pickled")
+        return {**self.__dict__, "_clients": {}}
 
     def __enter__(self) -> Self:
         return self
@@ -113,50 +139,68 @@ class Sandbox:
 
     def close(self) -> None:
         """Close the connections, and stop the local sandbox if there is one."""
-        self._client.close()
+        self._closed = True
+        if client := self._clients.get(os.getpid()):
+            client.close()
         if self._server is not None:
             self._server.stop()
 
-    def specifications(self) -> Specifications:
-        """Return the server's host and the limits of its containers."""
-        return self._perform(_operations.specifications())
+    def specifications(self, **options: Unpack[CallOptions]) -> Specifications:
+        """Return the server's host and the limits of its containers.
 
-    def usage(self) -> Usage:
+        A UserWarning is given, once, where the server is newer than this client's description.
+        """
+        return self._perform(_operations.specifications(), options)
+
+    def server_version(self, **options: Unpack[CallOptions]) -> str:
+        """Return the version of the server, as in `3.0.3`."""
+        return self._perform(_operations.server_version(), options)
+
+    def usage(self, **options: Unpack[CallOptions]) -> Usage:
         """Return the server's current load. The real server takes 2 seconds to measure it."""
-        return self._perform(_operations.usage())
+        return self._perform(_operations.usage(), options)
 
-    def libraries(self) -> Libraries:
+    def libraries(self, **options: Unpack[CallOptions]) -> Libraries:
         """Return the libraries and executables that commands find in a container."""
-        return self._perform(_operations.libraries())
+        return self._perform(_operations.libraries(), options)
 
     def execute(
-        self, config: ExecuteConfig | Mapping[str, Any], environ: BinaryIO | None = None
-    ) -> ExecutionResult:
+        self,
+        config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any],
+        environ: EnvironmentSource | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Execution:
         """Run commands in a container of their own, and return what they did.
 
         That a command fails, or times out, is told by the result and raises nothing.
 
         Args:
             config: what to run, and how; see ExecuteConfig for its keys.
-            environ: a gzipped tar archive to unpack into the working directory first, as a binary
-                stream; read from where it stands, and closed.
+            environ: files to lay into the working directory first: a folder, a mapping of names to
+                contents, or a gzipped tar archive as a path, bytes or a binary stream, which is
+                read from where it stands, and closed.
 
         Raises:
-            Sandbox400: the configuration is wrong; the message says how.
+            InvalidConfig: the configuration is wrong; nothing was sent.
+            InvalidEnvironment: the files can not be used; nothing was sent.
+            Sandbox400: the server refuses the configuration or the files; the message says why.
             Sandbox404: `config["environment"]` is not stored on the server.
-            Sandbox503: the server is overloaded; nothing was run.
-            TypeError: `environ` is not a binary stream.
+            Sandbox503: the server is overloaded, still; nothing was run.
+            TypeError: `environ` is none of these.
 
         Example:
 
-            >>> result = sandbox.execute({"commands": ["./grade > marks"], "save": True})
-            >>> result.status, result.execution[0].stderr, result.environment
-            (0, '', UUID('6aca4bc6-2382-40d2-87c4-e5f9977ce4db'))
+            >>> files = {"square.py": "print(7 ** 2)"}
+            >>> result = sandbox.execute({"commands": ["python3 square.py"]}, files)
+            >>> result.ok, result.execution[0].stdout
+            (True, '49')
         """
-        return self._perform(_operations.execute(config, environ))
+        return Execution.of(self._perform(_operations.execute(config, environ), options), self)
 
-    def download(self, uuid: UUID | str, path: str | None = None) -> io.BytesIO:
-        """Return a stored environment, as a gzipped tar archive, or one of its files.
+    def download(
+        self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]
+    ) -> io.BytesIO:
+        r"""Return a stored environment, as a gzipped tar archive, or one of its files.
 
         Args:
             uuid: id of the environment.
@@ -168,11 +212,82 @@ class Sandbox:
         Example:
 
             >>> sandbox.download(result.environment, "marks").read()
-            b'17/20\\n'
+            b'17/20\n'
         """
-        return self._perform(_operations.download(uuid, path))
+        sink = io.BytesIO()
+        self._perform(_operations.download(uuid, path, sink), options)
+        sink.seek(0)
+        return sink
 
-    def check(self, uuid: UUID | str, path: str | None = None) -> int:
+    def download_to(
+        self,
+        destination: str | os.PathLike[str],
+        uuid: UUID | str,
+        path: str | None = None,
+        *,
+        extract: bool = False,
+        progress: Callable[[int, int | None], object] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Path:
+        """Download a stored environment, or one of its files, to a file or folder.
+
+        The file appears whole or not at all, and memory does not grow with its size.
+
+        Args:
+            destination: the file; with `extract`, the folder, which must be empty or not exist.
+            uuid: id of the environment.
+            path: of the file inside the environment, to the letter; None is the whole environment.
+            extract: whether to unpack the archive, safely, into the destination.
+            progress: is called with the bytes received and, where known, the bytes to come in all.
+
+        Raises:
+            Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidEnvironment: what was received can not be unpacked safely.
+            OSError: the destination can not be written.
+
+        Example:
+
+            >>> sandbox.download_to("marks.txt", result.environment, "marks")
+            PosixPath('marks.txt')
+        """
+        with Target(destination, extract=extract) as target:
+            self._perform(_operations.download(uuid, path, target.file, progress), options)
+            target.commit()
+        return target.destination
+
+    def iter_download(
+        self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]
+    ) -> Iterator[bytes]:
+        """Yield a stored environment, or one of its files, in chunks of up to 64 KiB or so.
+
+        Args:
+            uuid: id of the environment.
+            path: of the file inside the environment, to the letter; None is the whole environment.
+
+        Raises:
+            Sandbox404: the environment is not stored, or the file is not in it.
+
+        Example:
+
+            >>> chunks = sandbox.iter_download(result.environment, "marks")
+            >>> sum(len(chunk) for chunk in chunks)
+            6
+        """
+        exchange = self._exchange(_operations.download(uuid, path, io.BytesIO()), options)
+        for attempt in exchange:
+            if attempt.delay:
+                time.sleep(attempt.delay)
+            with attempt, self._stream(exchange) as response:
+                if attempt.begin(response):
+                    attempt.final = True
+                    yield from response.iter_bytes()
+                else:
+                    response.read()
+        exchange.result()
+
+    def check(
+        self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]
+    ) -> int:
         """Return the size of a stored environment or of one of its files, in bytes; 0 if not found.
 
         Args:
@@ -184,16 +299,147 @@ class Sandbox:
             >>> sandbox.check(result.environment, "marks")
             6
         """
-        return self._perform(_operations.check(uuid, path))
+        return self._perform(_operations.check(uuid, path), options)
 
-    def _perform(self, call: Call[T]) -> T:
-        total = seconds(self.timeout)
-        deadline = time.monotonic() + total if total else math.inf
-        with exchange(call, total, self._server), self._client.stream(**call.request) as response:
-            response.stream = TimedStream(cast("httpx.SyncByteStream", response.stream), deadline)
-            if call.sink and response.is_success:
-                for chunk in response.iter_bytes():
-                    call.sink.write(chunk)
-            else:
-                response.read()
-        return result(call, response)
+    def environment(self, uuid: UUID | str) -> Environment:
+        """Return a stored environment as an object, without asking the server.
+
+        Example:
+
+            >>> sandbox.environment("872b604c-9cce-42e2-8888-9a0311f3a724").exists()
+            False
+        """
+        return Environment(self, uuid)
+
+    def load(self, environ: Mapping[str, Any], **options: Unpack[CallOptions]) -> dict[str, Any]:
+        """Freeze a resource, on a server with the loader add-on; return its answer."""
+        return self._perform(_operations.load(environ), options)
+
+    def demo(self, environ: Mapping[str, Any], **options: Unpack[CallOptions]) -> dict[str, Any]:
+        """Build a demonstration of an exercise, on a server with the loader add-on."""
+        return self._perform(_operations.demo(environ), options)
+
+    def playexo(
+        self,
+        config: Mapping[str, Any],
+        environ: Mapping[str, Any],
+        **options: Unpack[CallOptions],
+    ) -> dict[str, Any]:
+        """Build an exercise to play, on a server with the loader add-on."""
+        return self._perform(_operations.playexo(config, environ), options)
+
+    def exec(
+        self, datas: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
+    ) -> dict[str, Any]:
+        """Run a command of an exercise, on a server with the loader add-on."""
+        return self._perform(_operations.exec(datas or {}), options)
+
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        fields: Mapping[str, Any] | None = ...,
+        files: Mapping[str, EnvironmentSource] | None = ...,
+        json: Any = ...,
+        params: Mapping[str, Any] | None = ...,
+        model: None = ...,
+        **options: Unpack[CallOptions],
+    ) -> httpx.Response: ...
+
+    @overload
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        fields: Mapping[str, Any] | None = ...,
+        files: Mapping[str, EnvironmentSource] | None = ...,
+        json: Any = ...,
+        params: Mapping[str, Any] | None = ...,
+        model: type[M],
+        **options: Unpack[CallOptions],
+    ) -> M: ...
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        fields: Mapping[str, Any] | None = None,
+        files: Mapping[str, EnvironmentSource] | None = None,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+        model: type[M] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> httpx.Response | M:
+        """Call an endpoint of your own server, with all that the others have.
+
+        Args:
+            method: GET, POST, …
+            path: of the endpoint, below the sandbox's URL.
+            fields: fields of a form: text, or anything else as JSON.
+            files: files of a form, each like the `environ` of `execute`.
+            json: a body, as JSON.
+            params: a query.
+            model: the class of the answer, one of the generated models or a subclass of theirs;
+                without one, the response itself is returned, whatever it holds.
+
+        Example:
+
+            >>> class Platform(Sandbox):
+            ...     def runner(self, config, loader, environment):
+            ...         return self.request(
+            ...             "POST", "runner/", model=ExecutionResult,
+            ...             fields={"config": config, "loader": loader},
+            ...             files={"environment": environment},
+            ...         )
+        """
+        arguments = (method, path, fields, files, json, params)
+        if model is None:
+            return self._perform(_operations.request(*arguments, lambda answer: answer), options)
+        return self._perform(
+            _operations.request(*arguments, _operations.read_model(model)), options
+        )
+
+    def _perform(self, call: Call[T], options: CallOptions) -> T:
+        exchange = self._exchange(call, options)
+        for attempt in exchange:
+            if attempt.delay:
+                time.sleep(attempt.delay)
+            with attempt, self._stream(exchange) as response:
+                if take := attempt.begin(response):
+                    for chunk in response.iter_bytes():
+                        take(chunk)
+                else:
+                    response.read()
+        return exchange.result()
+
+    def _exchange(self, call: Call[T], options: CallOptions) -> Exchange[T]:
+        total = options.get("timeout", self.timeout)
+        return Exchange(call, self._settings, total, options.get("headers"), self._server)
+
+    def _stream(self, exchange: Exchange[Any]) -> AbstractContextManager[httpx.Response]:
+        until = Until(exchange.deadline) if exchange.total else None
+        timeout = httpx.Timeout(until, pool=until and float(until))
+        return self._client.stream(**exchange.request, timeout=timeout)
+
+    @property
+    def _client(self) -> httpx.Client:
+        if self._given is not None:
+            return self._given
+        if self._closed:
+            raise RuntimeError(f"{self!r} is closed")
+        process = os.getpid()
+        if client := self._clients.get(process):
+            return client
+        for inherited in self._clients.values():
+            abandon(inherited)
+        made = self._settings.client()
+        obey_deadlines(made)
+        # Two threads may come here at once; only one's client is kept.
+        client = self._clients.setdefault(process, made)
+        if client is made:
+            weakref.finalize(self, made.close)  # old code never closed anything
+        return client

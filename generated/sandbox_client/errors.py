@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 
-class DescriptionError(ValueError):
-    """A value contradicts the description.
 
-    `str(error)` is a sentence that starts with the value's place:
-    `execution[0].time: must be a number, not 'soon'`.
-    """
+class Fault(NamedTuple):
+    """One contradiction: `str(fault)` is `execution[0].time: must be a number, not 'soon'`."""
 
-    def __init__(self, reason: str, *place: str | int) -> None:
-        super().__init__(reason, *place)
-        self.reason = reason
-        """What is wrong, as the end of a sentence about the value."""
-        self.place = place
-        """Keys and indexes that lead to the value."""
+    reason: str
+    """What is wrong, as the end of a sentence about the value."""
 
-    def within(self, step: str | int) -> DescriptionError:
-        """Return the same error, seen from one level further out."""
-        return DescriptionError(self.reason, step, *self.place)
+    place: tuple[str | int, ...] = ()
+    """Keys and indexes that lead to the value."""
 
     @property
     def path(self) -> str:
@@ -34,3 +27,19 @@ class DescriptionError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.path or 'the value'}: {self.reason}"
+
+
+class DescriptionError(ValueError):
+    """A value contradicts the description; `str(error)` is its first fault."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(*faults)
+        self.faults = faults
+        """All that is wrong, in the order in which it was found."""
+
+    def within(self, step: str | int) -> tuple[Fault, ...]:
+        """Return the faults, seen from one level further out."""
+        return tuple(Fault(fault.reason, (step, *fault.place)) for fault in self.faults)
+
+    def __str__(self) -> str:
+        return str(self.faults[0])

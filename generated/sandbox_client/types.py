@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import reprlib
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 from urllib.parse import quote
 from uuid import UUID
 
-from .errors import DescriptionError
+from .errors import DescriptionError, Fault
 
 if TYPE_CHECKING:
     import httpx
@@ -43,12 +44,15 @@ def _is(value: Any, kind: type) -> bool:
 
 def _unexpected(value: Any, *kinds: type) -> DescriptionError:
     names = " or ".join(_KINDS[kind].name for kind in kinds)
-    return DescriptionError(f"must be {names}, not {reprlib.repr(value)}")
+    return DescriptionError(Fault(f"must be {names}, not {reprlib.repr(value)}"))
 
 
 def _reader(kind: type) -> Reader:
+    types = _KINDS[kind].types
+    boolean = kind is bool
+
     def read(value: Any) -> Any:
-        if _is(value, kind):
+        if isinstance(value, types) and (value.__class__ is bool) is boolean:  # as _is, inline
             return value
         raise _unexpected(value, kind)
 
@@ -58,25 +62,38 @@ def _reader(kind: type) -> Reader:
 nothing = _reader(type(None))
 boolean = _reader(bool)
 integer = _reader(int)
-number = _reader(float)
 string = _reader(str)
 _list = _reader(list)
 _object = _reader(dict)
 
 
+def number(value: Any) -> float:
+    """Read a number; Python's NaN and infinities are none."""
+    if _is(value, float) and math.isfinite(value):
+        return value  # type: ignore[no-any-return]
+    raise _unexpected(value, float)
+
+
 def anything(value: Any) -> Any:
-    """Read a value of any type."""
+    """Read a value of any of JSON's types."""
+    if isinstance(value, Mapping):
+        members(anything)(value)
+    elif isinstance(value, (list, tuple)):
+        array(anything)(value)
+    elif value is not None and not isinstance(value, (str, int, float)):
+        raise DescriptionError(Fault(f"must be a JSON value, not {reprlib.repr(value)}"))
     return value
 
 
-def matching(pattern: str) -> Reader:
-    """Return a reader of strings that match a regular expression."""
+def matching(pattern: str, name: str | None = None) -> Reader:
+    """Return a reader of strings that match a regular expression; `name` says what these are."""
 
     def read(value: Any) -> str:
         text: str = string(value)
         if re.search(pattern, text):
             return text
-        raise DescriptionError(f"must match {pattern}, not {reprlib.repr(value)}")
+        expected = f"be {name}" if name else f"match {pattern}"
+        raise DescriptionError(Fault(f"must {expected}, not {reprlib.repr(value)}"))
 
     return read
 
@@ -88,7 +105,7 @@ def uuid(value: Any) -> UUID:
     except DescriptionError:
         raise
     except ValueError:
-        raise DescriptionError(f"must be a UUID, not {reprlib.repr(value)}") from None
+        raise DescriptionError(Fault(f"must be a UUID, not {reprlib.repr(value)}")) from None
 
 
 def date_time(value: Any) -> datetime:
@@ -100,7 +117,9 @@ def date_time(value: Any) -> datetime:
     except DescriptionError:
         raise
     except ValueError:
-        raise DescriptionError(f"must be a date and time, not {reprlib.repr(value)}") from None
+        raise DescriptionError(
+            Fault(f"must be a date and time, not {reprlib.repr(value)}")
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
@@ -110,14 +129,18 @@ def array(read: Reader, least: int = 0, most: int | None = None) -> Reader:
     def read_array(value: Any) -> list[Any]:
         items: list[Any] = _list(value)
         if len(items) < least or (most is not None and len(items) > most):
-            bound = f"at least {least}" if len(items) < least else f"at most {most}"
-            raise DescriptionError(f"must have {bound} items, not {len(items)}")
+            few, count = len(items) < least, least if len(items) < least else most
+            bound = f"at {'least' if few else 'most'} {count} item{'s' * (count != 1)}"
+            raise DescriptionError(Fault(f"must have {bound}, not {len(items)}"))
         result: list[Any] = []
-        try:
-            for item in items:
+        faults: list[Fault] = []
+        for index, item in enumerate(items):
+            try:
                 result.append(read(item))
-        except DescriptionError as error:
-            raise error.within(len(result)) from None
+            except DescriptionError as error:
+                faults += error.within(index)
+        if faults:
+            raise DescriptionError(*faults)
         return result
 
     return read_array
@@ -128,11 +151,14 @@ def members(read: Reader) -> Reader:
 
     def read_members(value: Any) -> dict[str, Any]:
         result: dict[str, Any] = {}
+        faults: list[Fault] = []
         for key, member in _object(value).items():
             try:
                 result[key] = read(member)
             except DescriptionError as error:
-                raise error.within(key) from None
+                faults += error.within(key)
+        if faults:
+            raise DescriptionError(*faults)
         return result
 
     return read_members
@@ -185,27 +211,28 @@ class Model(dict[str, Any]):
         """Read a JSON object.
 
         Raises:
-            DescriptionError: it contradicts the description; the error names the first fault.
+            DescriptionError: it contradicts the description; the error holds every fault.
         """
         data = _object(data)
         # Not through __init__, which would make the dictionary anew from the attributes.
         model = cls.__new__(cls)
         attributes = model.__dict__
+        faults: list[Fault] = []
         for name, key, required, read in cls._members:
             if key in data:
                 try:
                     attributes[name] = read(data[key])
                 except DescriptionError as error:
-                    raise error.within(key) from None
+                    faults += error.within(key)
             elif required:
-                raise DescriptionError("is missing", key)
+                faults.append(Fault("is missing", (key,)))
             else:
                 attributes[name] = None
         if cls._closed:
             known = {member.key for member in cls._members}
-            for key in data:
-                if key not in known:
-                    raise DescriptionError("is not a known key", key)
+            faults += [Fault("is not a known key", (key,)) for key in data if key not in known]
+        if faults:
+            raise DescriptionError(*faults)
         model.update(data)
         return model
 
@@ -232,7 +259,7 @@ def json_body(response: httpx.Response) -> Any:
     try:
         return json.loads(response.content)
     except (ValueError, RecursionError) as error:
-        raise DescriptionError(f"must be JSON ({error})") from error
+        raise DescriptionError(Fault(f"must be JSON ({error})")) from error
 
 
 def content_length(response: httpx.Response) -> int:
@@ -244,7 +271,9 @@ def content_length(response: httpx.Response) -> int:
     announced = response.headers.get("Content-Length", "")
     if announced.isascii() and announced.isdecimal():
         return int(announced)
-    raise DescriptionError(f"must be a size in bytes, not {announced!r}", "Content-Length")
+    raise DescriptionError(
+        Fault(f"must be a size in bytes, not {announced!r}", ("Content-Length",))
+    )
 
 
 def segment(value: UUID | str) -> str:

@@ -46,7 +46,7 @@ def free_port() -> int:
     [
         ("localhost:7000", "has no scheme"),
         ("", "has no scheme"),
-        ("ftp://localhost", "has the scheme 'ftp'"),
+        ("ftp://localhost", "is neither http nor https"),
         ("http://", "has no host"),
         ("http://localhost:port", "is not valid"),
         ("http://localhost/?x=1", "has a query"),
@@ -241,11 +241,9 @@ def test_failure_can_be_pickled(error: SandboxFailure) -> None:
     assert str(again) == str(error)
 
 
-@pytest.mark.parametrize("make", [lambda: "env.tgz", lambda: b"bytes", lambda: io.StringIO("text")])
-def test_environment_that_is_no_binary_stream(
-    make: Callable[[], Any], connect: Callable[..., Sandbox]
-) -> None:
-    with pytest.raises(TypeError, match="environ must be a binary stream"):
+@pytest.mark.parametrize("make", [lambda: io.StringIO("text"), lambda: 3])
+def test_environment_that_is_none(make: Callable[[], Any], connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(TypeError, match="environ must be"):
         connect("http://127.0.0.1:1").execute({"commands": ["true"]}, make())
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import sandbox_api
-from sandbox_api import ASandbox, Sandbox
+from sandbox_api import AEnvironment, ASandbox, Environment, Sandbox
 
 from ..servers import RawServer, reply
 
@@ -49,19 +49,38 @@ def test_both_flavours_are_the_same() -> None:
     flavours = public(Sandbox), public(ASandbox)
     assert list(flavours[0]) == list(flavours[1])
     for name in flavours[0]:
+        if name == "local":  # it takes what its class takes
+            continue
         one, other = getattr(Sandbox, name), getattr(ASandbox, name)
-        if name != "local":  # it takes what its class takes
-            assert inspect.signature(one) == inspect.signature(other), name
-            assert inspect.iscoroutinefunction(other), name
-        text = re.sub(r"\(await (.*?)\)\.", r"\1.", inspect.getdoc(other) or "").replace(
-            "await ", ""
-        )
-        if name != "local":
-            assert inspect.getdoc(one) == text, name
+        assert str(inspect.signature(one)) == sync(str(inspect.signature(other))), name
+        awaited = inspect.iscoroutinefunction(other) or inspect.isasyncgenfunction(other)
+        assert awaited or name == "environment", name
+        assert inspect.getdoc(one) == sync(inspect.getdoc(other) or ""), name
+
+
+def sync(text: str) -> str:
+    """Return what a text about an ASandbox would say of a Sandbox."""
+    text = re.sub(r"\(await (.*?)\)\.", r"\1.", text)
+    for name in ("Execution", "Environment", "Sandbox"):
+        text = text.replace(f"A{name}", name)
+    text = text.replace("AsyncIterator", "Iterator").replace("async def", "def")
+    text = text.replace("[len(chunk) async for chunk in chunks]", "len(chunk) for chunk in chunks")
+    return text.replace("await ", "")
+
+
+def test_both_flavours_of_environments_are_the_same() -> None:
+    flavours = public(Environment), public(AEnvironment)
+    assert list(flavours[0]) == list(flavours[1])
+    for name in flavours[0]:
+        one, other = getattr(Environment, name), getattr(AEnvironment, name)
+        assert inspect.signature(one) == inspect.signature(other), name
+        assert inspect.iscoroutinefunction(other), name
+        assert inspect.getdoc(one) == sync(inspect.getdoc(other) or ""), name
 
 
 def test_constructors_keep_the_old_clients_order() -> None:
-    assert str(inspect.signature(Sandbox)).startswith("(url: 'str', timeout: 'float | None' = 60")
+    parameters = str(inspect.signature(Sandbox))
+    assert parameters.startswith("(url: 'str | None' = None, timeout: 'float | None' = 60, *")
     assert list(inspect.signature(ASandbox).parameters)[:5] == [
         "url",
         "total",
@@ -85,10 +104,8 @@ def test_sandbox_that_goes_out_of_use_closes_its_connections(raw_server: RawServ
 
 def test_asandbox_left_unclosed_warns() -> None:
     sandbox = ASandbox("http://127.0.0.1:1")
-    client = sandbox._client
     with pytest.warns(ResourceWarning, match=r"<ASandbox http://127.0.0.1:1> was not closed"):
         del sandbox  # collected at once: nothing else holds it
-    asyncio.run(client.aclose())
 
 
 def test_asandbox_that_was_closed_does_not_warn() -> None:

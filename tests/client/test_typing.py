@@ -22,7 +22,7 @@ SCHEMAS: dict[str, Any] = yaml.safe_load(
 def test_sample_uses_every_described_field() -> None:
     text = SAMPLE.read_text(encoding="utf-8")
     for name, schema in SCHEMAS.items():
-        if name != "ExecuteForm":
+        if not name.endswith("Form"):
             for field in schema.get("properties", {}):
                 assert f".{field}" in text, f"{name}.{field}"
 
@@ -58,6 +58,8 @@ def test_editor_completes_the_described_fields(expression: str, schema: str) -> 
     completions = jedi.Script(code, project=project).complete()
     # The methods of dictionaries and of all models are there too.
     inherited = {*dir(dict), "from_dict"}
+    if schema == "ExecutionResult":  # has helpers on top
+        inherited |= {"error", "json", "of", "ok", "raise_for_status", "saved", "timed_out"}
     names = {each.name for each in completions if not each.name.startswith("_")} - inherited
     assert names == set(SCHEMAS[schema]["properties"])
 

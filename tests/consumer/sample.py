@@ -6,6 +6,7 @@ It is never run: type checkers read it, and `assert_type` fails where a type is 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, assert_type
 from uuid import UUID
@@ -13,11 +14,14 @@ from uuid import UUID
 import httpx
 
 from sandbox_api import (
+    AEnvironment,
+    AExecution,
     ASandbox,
     Command,
     CommandResult,
+    Environment,
     ExecuteConfig,
-    ExecutionResult,
+    Execution,
     InvalidReply,
     Libraries,
     Sandbox,
@@ -102,7 +106,7 @@ def execute(sandbox: Sandbox) -> None:
         result_path="out.json",
         save=True,
     )
-    assert_type(config.commands, list[str | Command])
+    assert_type(config.commands, Sequence[str | Command])
     assert_type(config.environ, dict[str, Any] | None)
     assert_type(config.environment, str | None)
     assert_type(config.result_path, str | None)
@@ -110,7 +114,13 @@ def execute(sandbox: Sandbox) -> None:
     assert_type(Command("make").command, str)
     assert_type(Command("make").timeout, float | None)
     with open("env.tgz", "rb") as environ:
-        result = assert_type(sandbox.execute(config, environ), ExecutionResult)
+        result = assert_type(sandbox.execute(config, environ), Execution)
+    assert_type(result.raise_for_status(), Execution)
+    assert_type(result.ok, bool)
+    assert_type(result.timed_out, bool)
+    assert_type(result.error, SandboxErrCode | None)
+    assert_type(result.json(), Any)
+    assert_type(result.saved, Environment | None)
     assert_type(result.status, int)
     assert_type(result.status == SandboxErrCode.TIMEOUT, bool)
     assert_type(result.total_time, float)
@@ -154,7 +164,8 @@ async def asynchronous() -> None:
         assert_type(await sandbox.specifications(), Specifications)
         assert_type(await sandbox.usage(), Usage)
         assert_type(await sandbox.libraries(), Libraries)
-        result = assert_type(await sandbox.execute({"commands": ["true"]}), ExecutionResult)
+        result = assert_type(await sandbox.execute({"commands": ["true"]}), AExecution)
+        assert_type(result.saved, AEnvironment | None)
         if result.environment:
             assert_type(await sandbox.download(result.environment), io.BytesIO)
             assert_type(await sandbox.check(result.environment), int)

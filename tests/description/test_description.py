@@ -83,6 +83,10 @@ def test_describes_every_endpoint() -> None:
         ("get", "/files/{uuid}/{path}/"),
         ("head", "/files/{uuid}/{path}/"),
         ("post", "/execute/"),
+        ("post", "/loader/fr/"),
+        ("post", "/loader/demo/pl/"),
+        ("post", "/loader/play/pl/"),
+        ("post", "/exec/"),
     }
 
 

@@ -48,6 +48,8 @@ def test_package_stands_alone() -> None:
 
 def test_templates_say_why_and_of_which_version() -> None:
     for template in (ROOT / "openapi" / "templates").rglob("*.jinja"):
+        if template.name == "macros.jinja":
+            continue
         text = template.read_text(encoding="utf-8")
         assert text.startswith(f"{{# Overrides {template.name} of openapi-python-client 0.29.1"), (
             template

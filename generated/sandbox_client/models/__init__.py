@@ -1,13 +1,13 @@
 """All models: what servers answer, and what they are asked."""
 
-from .command import Command
+from .command import Command, CommandDict
 from .command_result import CommandResult
 from .container_cpu import ContainerCpu
 from .container_io import ContainerIo
 from .container_memory import ContainerMemory
 from .container_specifications import ContainerSpecifications
 from .cpu_usage import CpuUsage
-from .execute_config import ExecuteConfig
+from .execute_config import ExecuteConfig, ExecuteConfigDict
 from .execution_result import ExecutionResult
 from .host_cpu import HostCpu
 from .host_memory import HostMemory
@@ -23,6 +23,7 @@ from .usage import Usage
 
 __all__ = (
     "Command",
+    "CommandDict",
     "CommandResult",
     "ContainerCpu",
     "ContainerIo",
@@ -30,6 +31,7 @@ __all__ = (
     "ContainerSpecifications",
     "CpuUsage",
     "ExecuteConfig",
+    "ExecuteConfigDict",
     "ExecutionResult",
     "HostCpu",
     "HostMemory",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Required, TypedDict
 
 from attrs import define
 
@@ -23,3 +23,14 @@ class Command(types.Model):
         types.Member("timeout", "timeout", False, types.number),
     )
     _closed: ClassVar = True
+
+
+class CommandDict(TypedDict, total=False):
+    """Command as a plain dictionary, for type checkers and editors."""
+
+    command: Required[str]
+    """A bash command. A leading "-" is taken off, and means that its failure is ignored."""
+
+    timeout: float
+    """How long the command may run, in seconds; what is left of the request's own time holds
+    all the same. 0 switches this bound off, a negative one times out at once."""

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Required, TypedDict
 
 from attrs import define
 
 from .. import types
-from ..models.command import Command
+from ..models.command import Command, CommandDict
 
 
 @define(slots=False, eq=False, repr=False, frozen=True)
 class ExecuteConfig(types.Model):
     """What to run, and how. Unknown keys are ignored."""
 
-    commands: list[str | Command]
+    commands: Sequence[str | Command]
     """The commands, run one after another until one fails: a string, or an object where a
     command has a time-out of its own."""
 
@@ -45,7 +46,32 @@ class ExecuteConfig(types.Model):
             types.either({str: types.string, type(None): types.nothing}),
         ),
         types.Member(
-            "result_path", "result_path", False, types.matching(r"^[^\u0000]*[^\u0000/]$")
+            "result_path",
+            "result_path",
+            False,
+            types.matching(r"^[^\u0000]*[^\u0000/]$", "a path that names a file"),
         ),
         types.Member("save", "save", False, types.boolean),
     )
+
+
+class ExecuteConfigDict(TypedDict, total=False):
+    """ExecuteConfig as a plain dictionary, for type checkers and editors."""
+
+    commands: Required[Sequence[str | Command | CommandDict]]
+    """The commands, run one after another until one fails: a string, or an object where a
+    command has a time-out of its own."""
+
+    environ: dict[str, Any]
+    """Environment variables of the commands."""
+
+    environment: str | None
+    """Id of a stored environment to start from. Null counts as absent."""
+
+    result_path: str
+    """Path of a file, relative to the working directory, to read once the commands have run
+    and to give back as `result`. It must name a file: the server fails on an empty path, on
+    one that ends in `/` and on a NUL character."""
+
+    save: bool
+    """Whether to store the working directory as a new environment afterwards. No by default."""

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ... import types
-from ...models.execute_config import ExecuteConfig
+from ...models.execute_config import ExecuteConfig, ExecuteConfigDict
 from ...models.execution_result import ExecutionResult
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def request(
-    config: ExecuteConfig | Mapping[str, Any],
+    config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any],
     environment: BinaryIO | None = None,
 ) -> dict[str, Any]:
     """Return what to send, as the arguments of `httpx.Client.build_request`."""

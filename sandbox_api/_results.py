@@ -1,0 +1,115 @@
+"""Results of executions, with what saves reading the manual."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+from sandbox_client import models
+from sandbox_client.models import SandboxErrCode
+
+from ._stored import AEnvironment, Environment
+from .exceptions import ExecutionFailed
+
+if TYPE_CHECKING:
+    from .asandbox import ASandbox
+    from .sandbox import Sandbox
+
+
+class ExecutionResult(models.ExecutionResult):
+    """What the commands of a request did: typed attributes, and the dictionary of the answer."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether all commands ran and none failed, but where a failure was to be ignored."""
+        return self.status == 0
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether a command, or the whole request, took too long."""
+        return self.status == SandboxErrCode.TIMEOUT
+
+    @property
+    def error(self) -> SandboxErrCode | None:
+        """What the sandbox ended the run for; None where it did not, even if a command failed."""
+        if self.status >= 0:
+            return None
+        try:
+            return SandboxErrCode(self.status)
+        except ValueError:
+            return SandboxErrCode.UNKNOWN
+
+    def raise_for_status(self) -> Self:
+        """Return the result itself, if all went well.
+
+        Raises:
+            ExecutionFailed: it did not; the message has the command and its standard error.
+
+        Example:
+
+            >>> sandbox.execute({"commands": ["ls /nowhere"]}).raise_for_status()
+            Traceback (most recent call last):
+            sandbox_api.exceptions.ExecutionFailed: 'ls /nowhere' failed with exit code 2: ls: ...
+        """
+        if not self.ok:
+            raise ExecutionFailed(self)
+        return self
+
+    def json(self) -> Any:
+        """Return what the file at `result_path` holds, as JSON.
+
+        Raises:
+            ValueError: there is no such result, or it is not JSON.
+
+        Example:
+
+            >>> config = {"commands": ["echo '[17, 20]' > marks"], "result_path": "marks"}
+            >>> sandbox.execute(config).json()
+            [17, 20]
+        """
+        if self.result is None:
+            raise ValueError(f"there is no result: {self.error or 'result_path was not given'!s}")
+        return json.loads(self.result)
+
+    @classmethod
+    def of(cls, result: models.ExecutionResult, sandbox: Sandbox | ASandbox) -> Self:
+        """Return a result that knows the sandbox it came from."""
+        made = cls.__new__(cls)
+        made.__dict__.update(result.__dict__, _sandbox=sandbox)
+        made.update(result)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A result that is kept or sent away does not take the sandbox's secrets with it.
+        return {name: value for name, value in self.__dict__.items() if name != "_sandbox"}
+
+    def _origin(self) -> Any:
+        try:
+            return self.__dict__["_sandbox"]
+        except KeyError:
+            raise RuntimeError(
+                "this result was copied or made by hand, and knows no sandbox: "
+                "use sandbox.environment(result.environment)"
+            ) from None
+
+
+class Execution(ExecutionResult):
+    """What the commands of a request to a Sandbox did."""
+
+    @property
+    def saved(self) -> Environment | None:
+        """The environment that was stored, for a request with `save`."""
+        if self.environment is None:
+            return None
+        return Environment(self._origin(), self.environment, self.expire)
+
+
+class AExecution(ExecutionResult):
+    """What the commands of a request to an ASandbox did."""
+
+    @property
+    def saved(self) -> AEnvironment | None:
+        """The environment that was stored, for a request with `save`."""
+        if self.environment is None:
+            return None
+        return AEnvironment(self._origin(), self.environment, self.expire)
