@@ -7,6 +7,7 @@ each step, how long that one may still take. (An asynchronous call is cancelled 
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -16,6 +17,7 @@ import httpcore
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Iterator
+    from types import TracebackType
 
     import httpx
 
@@ -97,10 +99,24 @@ class TimedBackend(httpcore.NetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        return self._timed(self._backend.connect_unix_socket(path, left(timeout), socket_options))
+        try:
+            stream = self._backend.connect_unix_socket(path, left(timeout), socket_options)
+        except httpcore.ConnectError as error:
+            close_sockets(error.__traceback__)
+            raise
+        return self._timed(stream)
 
     def sleep(self, seconds: float) -> None:
         self._backend.sleep(seconds)
+
+
+def close_sockets(traceback: TracebackType | None) -> None:
+    """Close what httpcore 1.0 leaves to the garbage collector where a socket can't be connected."""
+    while traceback is not None:
+        for value in traceback.tb_frame.f_locals.values():
+            if isinstance(value, socket.socket):
+                value.close()
+        traceback = traceback.tb_next
 
 
 def obey_deadlines(client: httpx.Client) -> None:

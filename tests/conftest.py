@@ -10,9 +10,10 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import pytest
 
-from sandbox_api import ASandbox, Sandbox
+from sandbox_api import AEnvironment, AExecution, ASandbox, Sandbox
 
 from .servers import RawServer
 
@@ -54,15 +55,48 @@ def sandbox_url(request: pytest.FixtureRequest) -> Iterator[str]:
 class Driven:
     """An ASandbox that is called like a Sandbox: each coroutine is run to its end."""
 
-    def __init__(self, runner: asyncio.Runner, sandbox: ASandbox) -> None:
+    def __init__(self, runner: asyncio.Runner, sandbox: ASandbox | AEnvironment) -> None:
         self._runner = runner
         self._sandbox = sandbox
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._sandbox, name)
-        if not inspect.iscoroutinefunction(attribute):
-            return attribute
-        return lambda *args, **options: self._runner.run(attribute(*args, **options))
+        if inspect.iscoroutinefunction(attribute):
+            return lambda *args, **options: self._drive(attribute(*args, **options))
+        if inspect.isasyncgenfunction(attribute):
+            return lambda *args, **options: self._iterate(attribute(*args, **options))
+        if inspect.ismethod(attribute):
+            return lambda *args, **options: self._handle(attribute(*args, **options))
+        return attribute
+
+    def _drive(self, coroutine: Any) -> Any:
+        return self._handle(self._runner.run(coroutine))
+
+    def _iterate(self, chunks: Any) -> Iterator[Any]:
+        async def following() -> Any:
+            return await anext(chunks, self)
+
+        while (chunk := self._runner.run(following())) is not self:
+            yield chunk
+
+    def _handle(self, value: Any) -> Any:
+        """Drive what is returned, too."""
+        if isinstance(value, AEnvironment):
+            return Driven(self._runner, value)
+        if isinstance(value, AExecution):
+            driven = DrivenExecution.of(value, value._origin())
+            driven.__dict__["_runner"] = self._runner
+            return driven
+        return value
+
+
+class DrivenExecution(AExecution):
+    """A result whose `saved` is driven."""
+
+    @property
+    def saved(self) -> Any:
+        saved = super().saved
+        return saved and Driven(self.__dict__["_runner"], saved)
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -71,11 +105,17 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Sandbox]]:
     made: list[Sandbox] = []
     with asyncio.Runner() as runner:
 
-        def connect(url: str, timeout: float | None = 60) -> Sandbox:
+        def connect(
+            url: str | None = None,
+            timeout: float | None = 60,
+            subclass: tuple[type[Sandbox], type[ASandbox]] = (Sandbox, ASandbox),
+            **options: Any,
+        ) -> Sandbox:
             if request.param == "sync":
-                sandbox = Sandbox(url, timeout)
+                sandbox = subclass[0](url, timeout, **options)
             else:
-                sandbox = cast("Sandbox", Driven(runner, ASandbox(url, timeout)))
+                asandbox = subclass[1](url, timeout, **options)
+                sandbox = cast("Sandbox", Driven(runner, asandbox))
             made.append(sandbox)
             return sandbox
 
@@ -88,6 +128,12 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Sandbox]]:
 def sandbox(connect: Callable[..., Sandbox], sandbox_url: str) -> Sandbox:
     """A sandbox, of either flavour, to run things on."""
     return connect(sandbox_url)
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def run(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Run an asynchronous function, in either event loop."""
+    return lambda function, *args: anyio.run(function, *args, backend=request.param)
 
 
 @pytest.fixture

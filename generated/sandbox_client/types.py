@@ -82,7 +82,7 @@ def anything(value: Any) -> Any:
         array(anything)(value)
     elif value is not None and not isinstance(value, (str, int, float)):
         raise DescriptionError(Fault(f"must be a JSON value, not {reprlib.repr(value)}"))
-    return value
+    return value  # pyright: ignore[reportUnknownVariableType]
 
 
 def matching(pattern: str, name: str | None = None) -> Reader:

@@ -66,9 +66,10 @@ def execute(
 ) -> None:
     """Run bash commands one after another, each in quotes, until one fails.
 
-    A leading "-" means that a command's failure is ignored; put "--" before such commands. Exits with the status of the execution:
-    that of the command that ended it, or 124 when that timed out; 69 when the sandbox can't be
-    reached or started, 75 when it is overloaded.
+    A leading "-" means that a command's failure is ignored; put "--" before such commands.
+
+    Exits with the status of the execution: that of the command that ended it, or 124 when that
+    timed out; 69 when the sandbox can't be reached or started, 75 when it is overloaded.
     """
     try:
         with Sandbox(url, timeout) if url else Sandbox.local(timeout) as sandbox:

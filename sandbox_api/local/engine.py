@@ -1,0 +1,223 @@
+"""Execute jobs: each in a sandbox of its own, that is gone when the answer is made."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import tempfile
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from sandbox_client.models import CommandResult, ExecutionResult, SandboxErrCode
+
+from .archive import ArchiveError, pack
+from .box import Box, BoxError, Output, whole
+from .files import FOLDER, open_inside, remove
+from .isolation import HOME, PATH
+from .job import Command, Job, Refusal
+from .unpack import Unpacker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from .isolation import Isolator
+    from .limits import Limits
+    from .store import Store
+
+OVERLOADED = "Sandbox overloaded, retry after a few seconds."
+UNKNOWN = "An unknown error occurred on the sandbox\n"
+
+
+@dataclass
+class Run:
+    """What the commands of a job did so far."""
+
+    status: int
+    results: list[CommandResult]
+    started: float
+    room: int
+    """How much more output is kept, in bytes."""
+
+
+class Engine:
+    """Execute jobs in sandboxes below the folder work, a limited number at once."""
+
+    def __init__(self, isolator: Isolator, work: Path, store: Store, limits: Limits) -> None:
+        self.isolator = isolator
+        self.limits = limits
+        self._work = work
+        self._store = store
+        self._free = asyncio.Semaphore(limits.slots)
+        self.busy = 0
+        """Executions that are running now."""
+        self._tasks: set[asyncio.Task[Any] | None] = set()
+
+    async def execute(self, job: Job, upload: IO[bytes] | None) -> ExecutionResult:
+        """Execute job in the environment that it names, with upload unpacked over it.
+
+        Raise Refusal when all slots stay taken or an archive can not be used, and BoxError
+        when no sandbox can be started.
+        """
+        async with self._slot(), self._folder() as folder:
+            home = folder / "home"
+            if upload or job.environment:
+                await whole(asyncio.to_thread(self._lay, home, job, upload))
+            environ = self._environ(home) | job.environ
+            async with Box(self.isolator, home, folder / "control", environ) as box:
+                run = await self._run(box, job)
+            # Everything in the sandbox is dead: nothing changes under the hands of what follows.
+            total = time.monotonic() - run.started
+            return await whole(asyncio.to_thread(self._finish, home, job, run, total))
+
+    async def output(self, commands: list[str], seconds: float) -> list[str]:
+        """Return what each command writes, run in a fresh sandbox within seconds in all."""
+        async with self._folder() as folder:
+            home = folder / "home"
+            control = folder / "control"
+            end = time.monotonic() + seconds
+            async with Box(self.isolator, home, control, self._environ(home)) as box:
+                outcomes = [
+                    await box.run(text, max(end - time.monotonic(), 0.1), 1 << 24)
+                    for text in commands
+                ]
+        return [decoded(outcome.stdout) if outcome else "" for outcome in outcomes]
+
+    async def close(self) -> None:
+        """Cancel all executions and wait until nothing is left of them."""
+        while tasks := set(filter(None, self._tasks)):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncGenerator[None]:
+        try:
+            async with asyncio.timeout(self.limits.patience):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Refusal(503, OVERLOADED) from None
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
+            self._free.release()
+
+    @asynccontextmanager
+    async def _folder(self) -> AsyncGenerator[Path]:
+        folder = Path(tempfile.mkdtemp(dir=self._work))
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        try:
+            for part in (folder / "home", folder / "control"):
+                part.mkdir()
+                part.chmod(0o755)
+            for part in (folder, folder / "home"):
+                self.isolator.give(part)
+            yield folder
+        finally:
+            await whole(asyncio.to_thread(remove, folder))
+            self._tasks.discard(task)
+
+    def _environ(self, home: Path) -> dict[str, str]:
+        shown = HOME if self.isolator.isolates else str(home)
+        return {"PATH": PATH, "HOME": shown, "USER": "student", "LANG": "C.UTF-8"}
+
+    def _lay(self, home: Path, job: Job, upload: IO[bytes] | None) -> None:
+        unpacker = Unpacker(home, self.limits, self.isolator.account)
+        names: set[str] = set()
+        if job.environment:
+            path = self._store.find(job.environment)
+            if path is None:
+                raise Refusal(404, f"No environment with UUID '{job.environment}' found")
+            with path.open("rb") as stored:
+                names = unpacker.unpack(stored, trusted=True)
+        if upload:
+            try:
+                unpacker.unpack(upload, kept=names, trusted=False)
+            except ArchiveError as error:
+                raise Refusal(400, f"The environment can not be used: {error}") from error
+
+    async def _run(self, box: Box, job: Job) -> Run:
+        run = Run(0, [], time.monotonic(), self.limits.request_output_size)
+        for command in job.commands:
+            started = time.monotonic()
+            left = max(run.started + self.limits.run_time - started, 0.0)
+            result = await self._command(box, command, left, run, started)
+            run.results.append(result)
+            ignored = command.may_fail and result.exit_code != SandboxErrCode.UNKNOWN
+            if result.exit_code != 0 and not ignored:
+                run.status = result.exit_code
+                break
+        return run
+
+    async def _command(
+        self, box: Box, command: Command, left: float, run: Run, started: float
+    ) -> CommandResult:
+        def result(exit_code: int, stdout: str, stderr: str, **more: bool) -> CommandResult:
+            seconds = time.monotonic() - started
+            made = CommandResult(command.text, exit_code, stdout, stderr, seconds)
+            made.update(more)
+            return made
+
+        bound = left if command.timeout is None else min(command.timeout, left)
+        timed_out = f"Command timed out after {bound} seconds\n"
+        if bound <= 0:
+            return result(SandboxErrCode.TIMEOUT, "", timed_out)
+        try:
+            if math.isnan(bound):
+                raise BoxError("nothing is as long as that")
+            outcome = await box.run(command.text, bound, min(self.limits.output_size, run.room))
+        except BoxError:
+            return result(SandboxErrCode.UNKNOWN, "", UNKNOWN)
+        if outcome is None:
+            return result(SandboxErrCode.TIMEOUT, "", timed_out)
+        stdout, stderr = outcome.stdout, outcome.stderr
+        run.room -= len(stdout.data) + len(stderr.data)
+        cut = {"stdout_truncated": stdout.truncated, "stderr_truncated": stderr.truncated}
+        more = {name: True for name, value in cut.items() if value}
+        return result(outcome.exit_code, decoded(stdout), decoded(stderr), **more)
+
+    def _finish(self, home: Path, job: Job, run: Run, total: float) -> ExecutionResult:
+        """Read the result and save the environment."""
+        status = run.status
+        more: dict[str, Any] = {}
+        root = os.open(home, FOLDER)
+        try:
+            if job.result_path is not None:
+                try:
+                    more["result"] = self._result(root, home, job.result_path)
+                except FileNotFoundError:
+                    status = SandboxErrCode.RESULT_NOT_FOUND
+                except UnicodeDecodeError:
+                    status = SandboxErrCode.RESULT_NOT_UTF8
+            if job.save:
+                more["environment"], more["expire"] = self._store.add(
+                    lambda file: pack(root, file, self.limits)
+                )
+        except ArchiveError as error:
+            raise Refusal(400, f"The working directory can not be saved: {error}") from error
+        finally:
+            os.close(root)
+        return ExecutionResult(status=status, execution=run.results, total_time=total, **more)
+
+    def _result(self, root: int, home: Path, path: str) -> str:
+        descriptor = open_inside(root, path, HOME if self.isolator.isolates else str(home))
+        if descriptor is None:
+            raise FileNotFoundError(path)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            if os.fstat(descriptor).st_size > self.limits.result_size:
+                raise Refusal(
+                    400, f"The file '{path}' is larger than {self.limits.result_size} bytes"
+                )
+            return file.read()
+
+
+def decoded(output: Output) -> str:
+    """Return output as text, without white space at its ends."""
+    text = output.data.decode(errors="replace").strip()
+    return f"{text}\n[output cut after {len(output.data)} bytes]" if output.truncated else text

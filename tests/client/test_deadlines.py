@@ -1,0 +1,158 @@
+"""A call's time-out bounds the whole of it, however the server spends the time."""
+
+from __future__ import annotations
+
+import io
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from sandbox_api import ASandbox, Sandbox, TimedOut
+
+from ..servers import RawServer, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ENV = "872b604c-9cce-42e2-8888-9a0311f3a724"
+BOUND = 0.6
+
+
+def drip(text: bytes) -> Callable[[socket.socket, bytes], None]:
+    """Answer a byte at a time, for ever."""
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(text)
+        while True:
+            time.sleep(0.05)
+            connection.sendall(b"x")
+
+    return answer
+
+
+SLOW: dict[str, Callable[[socket.socket, bytes], None]] = {
+    "nothing": lambda *_: None,
+    "status line": drip(b"HTTP/1.1 200 O"),
+    "headers": drip(b"HTTP/1.1 200 OK\r\nX: "),
+    "body": drip(reply("200 OK", length=10_000_000)),
+    "error body": drip(reply("500 Internal Server Error", length=10_000_000)),
+    "chunked body": drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n"),
+}
+
+
+def overdue(started: float) -> bool:
+    # Called for is 1.1 x the bound; the rest is for machines that are busy with other tests.
+    return time.monotonic() - started > BOUND * 1.1 + 1
+
+
+@pytest.mark.parametrize("slow", SLOW)
+def test_slow_server(slow: str, connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = SLOW[slow]
+    sandbox = connect(raw_server.url, BOUND)
+    started = time.monotonic()
+    with pytest.raises(TimedOut, match=f"no complete reply within {BOUND} seconds"):
+        sandbox.execute({"commands": ["true"]})
+    assert not overdue(started)
+    assert time.monotonic() - started > BOUND * 0.9
+
+
+@pytest.mark.parametrize("slow", ["headers", "body"])
+def test_slow_download(
+    slow: str, connect: Callable[..., Sandbox], raw_server: RawServer, tmp_path: object
+) -> None:
+    raw_server.answer = SLOW[slow]
+    sandbox = connect(raw_server.url, BOUND)
+    for call in (
+        lambda: sandbox.download(ENV),
+        lambda: sandbox.download_to(f"{tmp_path}/env.tgz", ENV),
+        lambda: [*sandbox.iter_download(ENV)],
+    ):
+        started = time.monotonic()
+        with pytest.raises(TimedOut):
+            call()
+        assert not overdue(started)
+
+
+def test_server_that_reads_no_upload(connect: Callable[..., Sandbox]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts, and reads nothing
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(TimedOut):
+            connect(url, BOUND).execute({"commands": ["true"]}, io.BytesIO(bytes(50_000_000)))
+        assert not overdue(started)
+
+
+def test_retries_are_within_the_bound(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("503 Service Unavailable", "busy", "Retry-After: 5")
+    started = time.monotonic()
+    with pytest.raises(Exception, match="busy"):  # there is no time to wait
+        connect(raw_server.url, BOUND).usage()
+    assert not overdue(started)
+    assert len(raw_server.requests) == 1
+
+
+def test_time_out_of_one_call(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = SLOW["body"]
+    sandbox = connect(raw_server.url, 60)
+    started = time.monotonic()
+    with pytest.raises(TimedOut, match=f"within {BOUND} seconds"):
+        sandbox.usage(timeout=BOUND)
+    assert not overdue(started)
+
+
+@pytest.mark.parametrize("unbounded", [None, 0])
+def test_no_time_out_for_one_call(
+    unbounded: float | None, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        time.sleep(0.3)
+        connection.sendall(reply("404 Not Found"))
+
+    raw_server.answer = answer
+    assert connect(raw_server.url, 0.1).check(ENV, timeout=unbounded) == 0
+
+
+@pytest.fixture
+def full_server() -> Iterator[str]:
+    """A server that accepts no more connections."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address), socket.socket() as second:
+            second.setblocking(False)
+            second.connect_ex(address)
+            yield f"http://127.0.0.1:{address[1]}"
+
+
+@pytest.mark.parametrize("step", ["connect", "sock_connect", "sock_read"])
+def test_steps_of_the_asynchronous_client(
+    step: str, run: Callable[..., object], full_server: str, raw_server: RawServer
+) -> None:
+    raw_server.answer = SLOW["nothing"]
+    url = raw_server.url if step == "sock_read" else full_server
+
+    async def main() -> None:
+        bounds = {"connect": 0.0, "sock_connect": 0.0, "sock_read": 0.0, step: 0.2}
+        async with ASandbox(url, 30, *bounds.values(), retries=0) as sandbox:
+            await sandbox.usage()
+
+    started = time.monotonic()
+    with pytest.raises(
+        TimedOut, match="waiting for the reply" if step == "sock_read" else "connecting"
+    ):
+        run(main)
+    assert time.monotonic() - started < 5
+
+
+def test_client_of_ones_own(raw_server: RawServer) -> None:
+    raw_server.answer = SLOW["nothing"]
+    with httpx.Client() as client:
+        started = time.monotonic()
+        with pytest.raises(TimedOut):
+            Sandbox(raw_server.url, BOUND, http_client=client).usage()
+        assert not overdue(started)
+        assert not client.is_closed

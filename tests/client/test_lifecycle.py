@@ -1,0 +1,190 @@
+"""Clients in threads, forked processes, pickles and event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import multiprocessing
+import os
+import pickle
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from sandbox_api import ASandbox, Sandbox, SandboxFailure
+
+from ..servers import RawServer, reply
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+OK = reply("200 OK", json.dumps({"status": 0, "execution": [], "total_time": 0.1}))
+CONFIG = {"commands": ["true"]}
+
+
+def test_threads_share_a_sandbox(raw_server: RawServer) -> None:
+    raw_server.answer = OK
+    sandbox = Sandbox(raw_server.url)
+    with ThreadPoolExecutor(16) as pool:
+        results = [*pool.map(lambda _: sandbox.execute(CONFIG).ok, range(200))]
+    assert results == [True] * 200
+    assert len(sandbox._clients) == 1
+
+
+def test_fork_does_not_share_connections(raw_server: RawServer) -> None:
+    connections: list[int] = []
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connections.append(connection.fileno())
+        connection.sendall(OK)
+
+    raw_server.answer = answer
+    sandbox = Sandbox(raw_server.url)
+    sandbox.execute(CONFIG)
+    inherited = sandbox._client
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        child = os.fork()
+    if not child:
+        try:
+            fine = sandbox.execute(CONFIG).ok and sandbox._client is not inherited
+            os._exit(0 if fine else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    sandbox.execute(CONFIG)
+    assert len(connections) == 3
+    assert connections[0] == connections[2] != connections[1]
+
+
+def test_pickled_sandbox_connects_anew(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = OK
+    sandbox = Sandbox(raw_server.url, 12, headers={"X-Course": "algorithms"}, retries=5)
+    sandbox.execute(CONFIG)
+    again = pickle.loads(pickle.dumps(sandbox))
+    assert (again.url, again.timeout) == (raw_server.url, 12)
+    assert again.execute(CONFIG).ok
+    assert raw_server.requests[1].count(b"X-Course: algorithms") == 1
+
+
+def test_pickled_asandbox_connects_anew(raw_server: RawServer) -> None:
+    raw_server.answer = OK
+
+    async def main() -> bytes:
+        async with ASandbox(raw_server.url, 12, sock_read=3) as sandbox:
+            await sandbox.execute(CONFIG)
+            return pickle.dumps(sandbox)
+
+    async def again(data: bytes) -> bool:
+        async with pickle.loads(data) as sandbox:
+            return bool((await sandbox.execute(CONFIG)).ok)
+
+    assert asyncio.run(again(asyncio.run(main())))
+
+
+def _execute(sandbox: Sandbox) -> bool:
+    return sandbox.execute(CONFIG).ok
+
+
+def test_sandbox_in_other_processes(raw_server: RawServer) -> None:
+    raw_server.answer = OK
+    sandbox = Sandbox(raw_server.url)
+    assert sandbox.execute(CONFIG).ok
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert pool.map(_execute, [sandbox] * 4) == [True] * 4
+        pool.close()
+        pool.join()
+
+
+def test_what_can_not_be_pickled_says_so(raw_server: RawServer) -> None:
+    with httpx.Client() as client, pytest.raises(TypeError, match="http_client of its own"):
+        pickle.dumps(Sandbox(raw_server.url, http_client=client))
+
+
+def test_result_is_pickled_without_the_sandbox(raw_server: RawServer) -> None:
+    raw_server.answer = reply(
+        "200 OK",
+        json.dumps(
+            {
+                "status": 0,
+                "execution": [],
+                "total_time": 0.1,
+                "environment": "872b604c-9cce-42e2-8888-9a0311f3a724",
+            }
+        ),
+    )
+    sandbox = Sandbox(raw_server.url, auth=("user", "s3cret"))
+    result = sandbox.execute(CONFIG)
+    assert result.saved
+    data = pickle.dumps(result)
+    assert b"s3cret" not in data
+    again = pickle.loads(data)
+    assert again == result
+    assert again.environment == result.environment
+    with pytest.raises(RuntimeError, match=r"use sandbox\.environment"):
+        _ = again.saved
+
+
+def test_asandbox_is_made_outside_a_loop(run: Callable[..., Any], raw_server: RawServer) -> None:
+    raw_server.answer = OK
+    sandbox = ASandbox(raw_server.url)
+
+    async def main() -> bool:
+        async with sandbox:
+            results = [await sandbox.execute(CONFIG) for _ in range(3)]
+        return all(result.ok for result in results)
+
+    assert run(main)
+
+
+def test_second_event_loop_is_a_clear_error(raw_server: RawServer) -> None:
+    raw_server.answer = reply(
+        "200 OK", '{"status": 0, "execution": [], "total_time": 0}', "Connection: close"
+    )
+    sandbox = ASandbox(raw_server.url)
+    assert asyncio.run(sandbox.execute(CONFIG)).ok
+    with pytest.raises(RuntimeError, match="another event loop"):
+        asyncio.run(sandbox.execute(CONFIG))
+    asyncio.run(sandbox.close())
+
+
+def test_use_after_close(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    sandbox = connect(raw_server.url)
+    sandbox.close()
+    with pytest.raises(RuntimeError, match=r"<A?Sandbox http://127.* is closed"):
+        sandbox.usage()
+
+
+def test_sandbox_that_was_refused_leaves_nothing() -> None:
+    with pytest.raises(SandboxFailure):
+        ASandbox("nonsense")
+    gc.collect()  # without a warning
+
+
+def test_descriptors_and_threads_do_not_grow(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("404 Not Found")
+
+    def use() -> tuple[int, int]:
+        for _ in range(5):
+            sandbox = connect(raw_server.url)
+            sandbox.check("x")
+            sandbox.close()
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    use()
+    before = use()
+    after = use()
+    # The server's ends are closed by its threads, when they come to it.
+    assert after[0] - before[0] < 10
+    assert after[1] - before[1] < 10
