@@ -59,6 +59,9 @@ class Driven:
         self._runner = runner
         self._sandbox = sandbox
 
+    def __repr__(self) -> str:
+        return repr(self._sandbox)
+
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._sandbox, name)
         if inspect.iscoroutinefunction(attribute):
@@ -92,6 +95,9 @@ class Driven:
 
 class DrivenExecution(AExecution):
     """A result whose `saved` is driven."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_runner"}
 
     @property
     def saved(self) -> Any:

@@ -29,6 +29,8 @@ class RawServer:
     def __init__(self, port: int = 0) -> None:
         self.answer: bytes | Answer = reply()
         self.requests: list[bytes] = []
+        self.forget = False
+        """Whether to keep no bodies, for large ones."""
         self._listener = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._connections: list[socket.socket] = []
@@ -66,8 +68,7 @@ class RawServer:
                 else:
                     self.answer(connection, request)
 
-    @staticmethod
-    def _read(connection: socket.socket) -> bytes:
+    def _read(self, connection: socket.socket) -> bytes:
         """Return a whole request, or nothing where the client hung up."""
         request = b""
         while b"\r\n\r\n" not in request:
@@ -80,8 +81,12 @@ class RawServer:
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        while len(body) < length:
+        received = len(body)
+        chunks = [body]
+        while received < length:
             if not (chunk := connection.recv(65536)):
                 return b""
-            body += chunk
-        return head + b"\r\n\r\n" + body
+            received += len(chunk)
+            if not self.forget:
+                chunks.append(chunk)
+        return head + b"\r\n\r\n" + b"".join(chunks)

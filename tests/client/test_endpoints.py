@@ -1,0 +1,201 @@
+"""Endpoints beside the usual ones: those of one's own, the loader's, and the server's version."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox_api import (
+    ExecutionResult,
+    InvalidConfig,
+    InvalidReply,
+    Sandbox,
+    Sandbox400,
+    Sandbox404,
+    Usage,
+)
+from sandbox_client import SERVER_VERSION
+
+from ..servers import RawServer, reply
+from .test_requests import form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RESULT = {"status": 0, "execution": [], "total_time": 0.1}
+
+
+def test_form_with_fields_and_files(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = reply("200 OK", json.dumps(RESULT))
+    result = connect(f"{raw_server.url}/api/").request(
+        "post",
+        "/runner/",
+        fields={"config": {"a": [1]}, "loader": "text"},
+        files={"environment": {"a": "1"}},
+        params={"course": "x y"},
+        model=ExecutionResult,
+    )
+    assert type(result) is ExecutionResult
+    assert result.ok
+    assert raw_server.requests[0].startswith(b"POST /api/runner/?course=x+y HTTP/1.1\r\n") or (
+        raw_server.requests[0].startswith(b"POST /api/runner/?course=x%20y HTTP/1.1\r\n")
+    )
+    parts, _ = form(raw_server.requests[0])
+    assert json.loads(parts["config"].get_content()) == {"a": [1]}
+    assert parts["loader"].get_content().strip() == "text"
+    assert parts["environment"].get_filename() == "environment.tgz"
+    assert b"chunked" not in raw_server.requests[0].lower()
+
+
+def test_json_and_the_raw_response(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = reply("201 Created", "anything", "X-Answer: 42")
+    response = connect(raw_server.url).request("PUT", "assets/1/", json={"a": 1})
+    assert (response.status_code, response.text) == (201, "anything")
+    assert response.headers["X-Answer"] == "42"
+    assert raw_server.requests[0].endswith(b'\r\n\r\n{"a":1}')
+
+
+def test_errors_are_those_of_all_calls(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    sandbox = connect(raw_server.url)
+    raw_server.answer = reply("404 Not Found", "no such runner")
+    with pytest.raises(Sandbox404, match="no such runner"):
+        sandbox.request("GET", "runner/")
+    raw_server.answer = reply("200 OK", "{}")
+    with pytest.raises(InvalidReply, match="cpu: is missing"):
+        sandbox.request("GET", "runner/", model=Usage)
+    with pytest.raises(TypeError, match="environ must be"):
+        sandbox.request("POST", "runner/", files={"a": {"x": "1"}, "environment": 3})  # type: ignore[dict-item]
+
+
+LOADER: dict[str, tuple[tuple[Any, ...], str, dict[str, str]]] = {
+    "load": (({"a": 1},), "/loader/fr/", {"data": '{"a": 1}'}),
+    "demo": (({"a": 1},), "/loader/demo/pl/", {"data": '{"a": 1}', "demo": "True"}),
+    "playexo": (
+        ({"c": 2}, {"a": 1}),
+        "/loader/play/pl/",
+        {"config": '{"c": 2}', "data": '{"a": 1}'},
+    ),
+    "exec": (
+        ({"command": "grade", "answer": {"x": 1}},),
+        "/exec/",
+        {
+            "data": '{"command": "grade", "answer": {"x": 1}}',
+            "command": "grade",
+            "answer": '{"x": 1}',
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOADER)
+def test_loader(name: str, connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    arguments, path, fields = LOADER[name]
+    raw_server.answer = reply("200 OK", '{"id": 1, "env": {}}')
+    assert getattr(connect(raw_server.url), name)(*arguments) == {"id": 1, "env": {}}
+    assert raw_server.requests[0].startswith(f"POST {path} HTTP/1.1\r\n".encode())
+    parts, _ = form(raw_server.requests[0])
+    assert {key: part.get_content().strip() for key, part in parts.items()} == fields
+
+
+@pytest.mark.parametrize("name", LOADER)
+def test_server_without_the_loader(
+    name: str, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("404 Not Found", "<html><h1>Not Found</h1></html>")
+    with pytest.raises(Sandbox404):
+        getattr(connect(raw_server.url), name)(*LOADER[name][0])
+
+
+def test_exec_of_nothing(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = reply("200 OK", "{}")
+    assert connect(raw_server.url).exec() == {}
+
+
+def test_answer_of_the_loader_that_is_no_object(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("200 OK", "[]")
+    with pytest.raises(InvalidReply, match="must be an object"):
+        connect(raw_server.url).load({})
+
+
+def specifications(recordings: dict[str, Any], version: str) -> bytes:
+    answer = json.loads(json.dumps(recordings["specifications"]["json"]))
+    answer["host"]["sandbox_version"] = version
+    return reply("200 OK", json.dumps(answer))
+
+
+@pytest.mark.parametrize("version", ["2.9.9", SERVER_VERSION, "3.0", "unknown"])
+def test_version_of_the_server(
+    version: str,
+    connect: Callable[..., Sandbox],
+    raw_server: RawServer,
+    recordings: dict[str, Any],
+) -> None:
+    raw_server.answer = specifications(recordings, version)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert connect(raw_server.url).server_version() == version
+
+
+def test_newer_server_warns_once(
+    connect: Callable[..., Sandbox],
+    raw_server: RawServer,
+    recordings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sandbox_api._operations._warned", set())
+    raw_server.answer = specifications(recordings, "3.10.0")
+    sandbox = connect(raw_server.url)
+    with pytest.warns(UserWarning, match=r"of version 3\.10\.0, and this client was made for"):
+        sandbox.specifications()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sandbox.specifications().host.sandbox_version == "3.10.0"
+        assert sandbox.server_version() == "3.10.0"
+
+
+def test_config_that_is_wrong_is_not_sent(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    config = {"commands": ["true", {"command": "make", "timeout": "abc"}, 3], "save": None}
+    with pytest.raises(InvalidConfig) as caught:
+        connect(raw_server.url).execute(config)
+    error = caught.value
+    assert raw_server.requests == []
+    assert isinstance(error, Sandbox400)
+    assert isinstance(error, ValueError)
+    assert [str(each) for each in error.errors] == [
+        "commands[1].timeout: must be a number, not 'abc'",
+        "commands[2]: must be a string or an object, not 3",
+        "save: must be a boolean, not None",
+    ]
+    assert (error.errors[0].path, error.errors[0].reason) == (
+        "commands[1].timeout",
+        "must be a number, not 'abc'",
+    )
+    assert error.response.status_code == 400
+    assert error.response.headers["X-Sandbox-Api"] == "not sent"
+    assert "was not sent" in str(error)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"commands": ["true"], "environ": {"A": object()}},
+        {"commands": ["true"], "environ": {"A": [b"x"]}},
+        {"commands": [{"command": "true", "timeout": float("nan")}]},
+        {"commands": [{"command": "true", "timeout": True}]},
+        {"commands": ["true"], "result_path": "dir/"},
+    ],
+)
+def test_config_that_no_server_should_see(
+    config: dict[str, Any], connect: Callable[..., Sandbox]
+) -> None:
+    with pytest.raises(InvalidConfig):
+        connect("http://127.0.0.1:1").execute(config)
