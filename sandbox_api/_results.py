@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sandbox_client import models
 from sandbox_client.models import SandboxErrCode
@@ -71,14 +71,6 @@ class ExecutionResult(models.ExecutionResult):
             raise ValueError(f"there is no result: {self.error or 'result_path was not given'!s}")
         return json.loads(self.result)
 
-    @classmethod
-    def of(cls, result: models.ExecutionResult, sandbox: Sandbox | ASandbox) -> Self:
-        """Return a result that knows the sandbox it came from."""
-        made = cls.__new__(cls)
-        made.__dict__.update(result.__dict__, _sandbox=sandbox)
-        made.update(result)
-        return made
-
     def __getstate__(self) -> dict[str, Any]:
         # A result that is kept or sent away does not take the sandbox's secrets with it.
         return {name: value for name, value in self.__dict__.items() if name != "_sandbox"}
@@ -91,6 +83,17 @@ class ExecutionResult(models.ExecutionResult):
                 "this result was copied or made by hand, and knows no sandbox: "
                 "use sandbox.environment(result.environment)"
             ) from None
+
+
+E = TypeVar("E", bound=ExecutionResult)
+
+
+def bind(kind: type[E], result: models.ExecutionResult, sandbox: Sandbox | ASandbox) -> E:
+    """Return a result that knows the sandbox it came from."""
+    made = kind.__new__(kind)
+    made.__dict__.update(result.__dict__, _sandbox=sandbox)
+    made.update(result)
+    return made
 
 
 class Execution(ExecutionResult):

@@ -17,7 +17,7 @@ import httpx
 
 from . import _operations
 from ._exchange import Exchange
-from ._results import AExecution
+from ._results import AExecution, bind
 from ._settings import Settings, redacted, smallest
 from ._stored import AEnvironment
 from ._target import Target
@@ -231,7 +231,8 @@ class ASandbox:
             call = await anyio.to_thread.run_sync(_operations.execute, config, environ)
         else:
             call = _operations.execute(config, environ)
-        return AExecution.of(await self._perform(call, options), self)
+        result = await self._perform(call, options)
+        return bind(AExecution, result, self)
 
     async def download(
         self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]

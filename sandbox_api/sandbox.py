@@ -13,7 +13,7 @@ import httpx
 from . import _operations
 from ._deadline import Until, abandon, obey_deadlines
 from ._exchange import Exchange
-from ._results import Execution
+from ._results import Execution, bind
 from ._settings import Settings, redacted
 from ._stored import Environment
 from ._target import Target
@@ -195,7 +195,8 @@ class Sandbox:
             >>> result.ok, result.execution[0].stdout
             (True, '49')
         """
-        return Execution.of(self._perform(_operations.execute(config, environ), options), self)
+        result = self._perform(_operations.execute(config, environ), options)
+        return bind(Execution, result, self)
 
     def download(
         self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]

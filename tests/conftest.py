@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from sandbox_api import AEnvironment, AExecution, ASandbox, Sandbox
+from sandbox_api._results import bind
 
 from .servers import RawServer
 
@@ -87,7 +88,7 @@ class Driven:
         if isinstance(value, AEnvironment):
             return Driven(self._runner, value)
         if isinstance(value, AExecution):
-            driven = DrivenExecution.of(value, value._origin())
+            driven = bind(DrivenExecution, value, value._origin())
             driven.__dict__["_runner"] = self._runner
             return driven
         return value

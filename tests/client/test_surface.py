@@ -19,6 +19,7 @@ from sandbox_api import AEnvironment, ASandbox, Environment, Sandbox
 from ..servers import RawServer, reply
 
 ROOT = Path(__file__).parents[2]
+SURFACE = Path(__file__).with_name("surface.txt")
 
 
 def test_every_public_name_exists() -> None:
@@ -29,6 +30,33 @@ def test_every_public_name_exists() -> None:
         sandbox_api.no_such_name  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(ImportError):
         from sandbox_api import SandboxNothing  # type: ignore[attr-defined]  # noqa: F401
+
+
+def surface() -> str:
+    """Return all that users can see: a line for each name, attribute and signature."""
+    lines: list[str] = []
+    for name in sandbox_api.__all__:
+        value = getattr(sandbox_api, name)
+        if not inspect.isclass(value):
+            lines.append(f"{name}{inspect.signature(value) if callable(value) else ''}")
+            continue
+        bases = ", ".join(base.__name__ for base in value.__bases__)
+        lines.append(f"{name}({bases})")
+        for key in sorted({*vars(value), *inspect.get_annotations(value)}):
+            if key.startswith("_") and key != "__init__":
+                continue
+            member = inspect.getattr_static(value, key, None)
+            member = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
+            shown = str(inspect.signature(member)) if inspect.isfunction(member) else ""
+            if not shown and key in inspect.get_annotations(value):
+                shown = f": {inspect.get_annotations(value)[key]}"
+            lines.append(f"  {key}{shown}")
+    return re.sub(r" object at 0x\w+|ForwardRef\('(.*?)'.*?\)", r"\1", "\n".join(lines)) + "\n"
+
+
+def test_public_surface_is_the_one_on_record() -> None:
+    # After a change that is meant: python -m tests.client.test_surface
+    assert surface() == SURFACE.read_text(encoding="utf-8")
 
 
 def test_version_has_one_source() -> None:
@@ -134,3 +162,7 @@ def test_import_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.strip() == "['httpx', 'attrs']"
+
+
+if __name__ == "__main__":
+    SURFACE.write_text(surface(), encoding="utf-8")

@@ -59,7 +59,7 @@ def test_editor_completes_the_described_fields(expression: str, schema: str) -> 
     # The methods of dictionaries and of all models are there too.
     inherited = {*dir(dict), "from_dict"}
     if schema == "ExecutionResult":  # has helpers on top
-        inherited |= {"error", "json", "of", "ok", "raise_for_status", "saved", "timed_out"}
+        inherited |= {"error", "json", "ok", "raise_for_status", "saved", "timed_out"}
     names = {each.name for each in completions if not each.name.startswith("_")} - inherited
     assert names == set(SCHEMAS[schema]["properties"])
 

@@ -6,9 +6,10 @@ It is never run: type checkers read it, and `assert_type` fails where a type is 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, assert_type
+from pathlib import Path
+from typing import Any, Literal, assert_type
 from uuid import UUID
 
 import httpx
@@ -17,11 +18,20 @@ from sandbox_api import (
     AEnvironment,
     AExecution,
     ASandbox,
+    CallOptions,
+    ClientOptions,
     Command,
+    CommandDict,
     CommandResult,
     Environment,
+    EnvironmentFile,
     ExecuteConfig,
+    ExecuteConfigDict,
     Execution,
+    ExecutionFailed,
+    ExecutionResult,
+    InvalidConfig,
+    InvalidEnvironment,
     InvalidReply,
     Libraries,
     Sandbox,
@@ -142,9 +152,79 @@ def execute(sandbox: Sandbox) -> None:
         assert_type(sandbox.check(result.environment, "out.json"), int)
 
 
+def transfers(sandbox: Sandbox, folder: Path) -> None:
+    sandbox.execute({"commands": ["true"]}, folder, timeout=5)
+    sandbox.execute({"commands": ["true"]}, {"a": "text", "b": b"bytes", "c": folder / "c"})
+    sandbox.execute({"commands": ["true"]}, b"archive", headers={"X-Request-ID": "42"})
+    plain: ExecuteConfigDict = {
+        "commands": ["true", {"command": "make", "timeout": 3}, Command("./tests")],
+        "environ": {"A": 1},
+        "environment": None,
+        "result_path": "out.json",
+        "save": True,
+    }
+    command: CommandDict = {"command": "make", "timeout": 0.5}
+    saved = sandbox.execute({**plain, "commands": [command]}).saved
+    if saved:
+        assert_type(saved, Environment)
+        assert_type(saved.uuid, UUID | str)
+        assert_type(saved.expires, datetime | None)
+        assert_type(saved.size(), int)
+        assert_type(saved.exists("a", timeout=1), bool)
+        assert_type(saved.read_text("a"), str)
+        assert_type(saved.read_bytes("a"), bytes)
+        assert_type(saved.download_to("env.tgz"), Path)
+        for file in assert_type(saved.files(), list[EnvironmentFile]):
+            assert_type(file.name, str)
+            assert_type(file.size, int)
+            assert_type(file.type, Literal["file", "directory", "symlink", "other"])
+        assert_type(
+            sandbox.download_to(folder, saved.uuid, extract=True, progress=lambda done, _: done),
+            Path,
+        )
+        assert_type(sandbox.iter_download(saved.uuid, "a"), Iterator[bytes])
+        assert_type(sandbox.environment(saved.uuid), Environment)
+
+
+def options() -> None:
+    call: CallOptions = {"timeout": None, "headers": {"X-Request-ID": "42"}}
+    client: ClientOptions = {"retries": 0, "verify": False, "auth": ("user", "secret")}
+    sandbox = Sandbox(headers={"A": "b"}, proxy="http://proxy:3128", trust_env=False)
+    assert_type(sandbox.usage(**call), Usage)
+    assert_type(sandbox.server_version(), str)
+    Sandbox("http://localhost:7000", 5, **client)
+    Sandbox("http://localhost:7000", http_client=httpx.Client())
+    ASandbox("http://localhost:7000", http_client=httpx.AsyncClient(), retries=1)
+
+
+def endpoints(sandbox: Sandbox) -> None:
+    assert_type(sandbox.request("GET", "runner/"), httpx.Response)
+    assert_type(
+        sandbox.request(
+            "POST",
+            "runner/",
+            fields={"config": {}, "loader": "x"},
+            files={"environment": {"a": "b"}},
+            model=ExecutionResult,
+        ),
+        ExecutionResult,
+    )
+    assert_type(sandbox.load({}), dict[str, Any])
+    assert_type(sandbox.demo({}), dict[str, Any])
+    assert_type(sandbox.playexo({}, {}), dict[str, Any])
+    assert_type(sandbox.exec({}), dict[str, Any])
+
+
 def errors(sandbox: Sandbox) -> None:
     try:
-        sandbox.usage()
+        sandbox.execute({"commands": ["true"]}).raise_for_status()
+    except InvalidConfig as error:
+        assert_type([(each.path, each.reason) for each in error.errors], list[tuple[str, str]])
+    except InvalidEnvironment as error:
+        print(error)
+    except ExecutionFailed as error:
+        assert_type(error.result, ExecutionResult)
+        assert_type(error.command, CommandResult | None)
     except Sandbox404 as error:
         assert_type(error.response, httpx.Response)
     except (Sandbox418, Sandbox503) as error:
@@ -169,6 +249,11 @@ async def asynchronous() -> None:
         if result.environment:
             assert_type(await sandbox.download(result.environment), io.BytesIO)
             assert_type(await sandbox.check(result.environment), int)
+            async for chunk in sandbox.iter_download(result.environment):
+                assert_type(chunk, bytes)
+        if result.saved:
+            assert_type(await result.saved.read_text("a"), str)
+            assert_type(await result.saved.files(), list[EnvironmentFile])
     async with ASandbox.local() as local:
         assert_type(local, ASandbox)
     with Sandbox.local(timeout=5) as sync:

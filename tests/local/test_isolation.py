@@ -265,7 +265,10 @@ def test_undecodable_output_is_replaced_and_the_exit_code_kept(client: Client) -
 
 def test_commands_have_default_signals_and_no_stray_descriptors(client: Client) -> None:
     shown = client.output("grep SigIgn /proc/self/status; ls /proc/self/fd | tr '\\n' ' '")
-    assert shown == "SigIgn:\t0000000000000000\n0 1 2 3"
+    ignored, descriptors = shown.removeprefix("SigIgn:\t").splitlines()
+    # Of the standard signals; what started the tests may ignore some that only libraries use.
+    assert int(ignored, 16) & 0x7FFFFFFF == 0
+    assert descriptors == "0 1 2 3"
 
 
 def test_a_command_too_long_to_be_started_fails_alone(client: Client) -> None:
