@@ -26,16 +26,12 @@ if TYPE_CHECKING:
         Usage,
     )
 
-    from ._results import AExecution, Execution, ExecutionResult
+    from ._results import ExecutionFailed, ExecutionResult
     from ._settings import CallOptions, ClientOptions
-    from ._stored import AEnvironment, Environment
-    from .asandbox import (
-        ASandbox,
-    )
+    from .asandbox import AEnvironment, AExecution, ASandbox
     from .environment import EnvironmentFile, EnvironmentSource
     from .exceptions import (
         ConnectionFailed,
-        ExecutionFailed,
         InvalidConfig,
         InvalidEnvironment,
         InvalidReply,
@@ -97,9 +93,7 @@ if TYPE_CHECKING:
         TimedOut,
         status_exceptions,
     )
-    from .sandbox import (
-        Sandbox,
-    )
+    from .sandbox import Environment, Execution, Sandbox
 
 VERSION = __version__
 """The version of this package, under the name that pl-sandbox-api gave it."""
@@ -194,20 +188,21 @@ __all__ = [
 # Where the names come from that are loaded when they are first used: an import costs only what it
 # needs. Exceptions have their own module, statuses outside the standard included.
 _MODULES = {
-    "AEnvironment": "sandbox_api._stored",
-    "AExecution": "sandbox_api._results",
+    "AEnvironment": "sandbox_api.asandbox",
+    "AExecution": "sandbox_api.asandbox",
     "ASandbox": "sandbox_api.asandbox",
     "CallOptions": "sandbox_api._settings",
     "ClientOptions": "sandbox_api._settings",
     "Command": "sandbox_client.models",
     "CommandDict": "sandbox_client.models",
     "CommandResult": "sandbox_client.models",
-    "Environment": "sandbox_api._stored",
+    "Environment": "sandbox_api.sandbox",
     "EnvironmentFile": "sandbox_api.environment",
     "EnvironmentSource": "sandbox_api.environment",
     "ExecuteConfig": "sandbox_client.models",
     "ExecuteConfigDict": "sandbox_client.models",
-    "Execution": "sandbox_api._results",
+    "Execution": "sandbox_api.sandbox",
+    "ExecutionFailed": "sandbox_api._results",
     "ExecutionResult": "sandbox_api._results",
     "Libraries": "sandbox_client.models",
     "Sandbox": "sandbox_api.sandbox",

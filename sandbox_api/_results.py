@@ -1,4 +1,4 @@
-"""Results of executions, with what saves reading the manual."""
+"""Results of executions and stored environments: what both flavours of them have."""
 
 from __future__ import annotations
 
@@ -8,12 +8,39 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from sandbox_client import models
 from sandbox_client.models import SandboxErrCode
 
-from ._stored import AEnvironment, Environment
-from .exceptions import ExecutionFailed
+from .exceptions import LONGEST_REASON
 
 if TYPE_CHECKING:
-    from .asandbox import ASandbox
-    from .sandbox import Sandbox
+    from datetime import datetime
+    from uuid import UUID
+
+    from sandbox_client.models import CommandResult
+
+
+class ExecutionFailed(Exception):
+    """An execution did not end well; raised by `result.raise_for_status()` alone."""
+
+    def __init__(self, result: ExecutionResult) -> None:
+        super().__init__(result)
+        self.result = result
+        """What the commands did."""
+
+    @property
+    def command(self) -> CommandResult | None:
+        """The command that ended the run; None where all ran, but the result could not be read."""
+        commands = self.result.execution
+        return commands[-1] if commands and commands[-1].exit_code == self.result.status else None
+
+    def __str__(self) -> str:
+        command = self.command
+        if command is None:
+            reason = {-3: "was not found", -4: "is not UTF-8"}.get(self.result.status)
+            return f"the result file {reason}" if reason else f"status {self.result.status}"
+        what = (
+            "timed out" if self.result.timed_out else f"failed with exit code {command.exit_code}"
+        )
+        words = command.stderr.strip()[-LONGEST_REASON:]
+        return f"{command.command!r} {what}" + (f": {words}" if words else "")
 
 
 class ExecutionResult(models.ExecutionResult):
@@ -88,7 +115,7 @@ class ExecutionResult(models.ExecutionResult):
 E = TypeVar("E", bound=ExecutionResult)
 
 
-def bind(kind: type[E], result: models.ExecutionResult, sandbox: Sandbox | ASandbox) -> E:
+def bind(kind: type[E], result: models.ExecutionResult, sandbox: object) -> E:
     """Return a result that knows the sandbox it came from."""
     made = kind.__new__(kind)
     made.__dict__.update(result.__dict__, _sandbox=sandbox)
@@ -96,23 +123,14 @@ def bind(kind: type[E], result: models.ExecutionResult, sandbox: Sandbox | ASand
     return made
 
 
-class Execution(ExecutionResult):
-    """What the commands of a request to a Sandbox did."""
+class Stored:
+    """What both flavours of stored environments have."""
 
-    @property
-    def saved(self) -> Environment | None:
-        """The environment that was stored, for a request with `save`."""
-        if self.environment is None:
-            return None
-        return Environment(self._origin(), self.environment, self.expire)
+    def __init__(self, uuid: UUID | str, expires: datetime | None) -> None:
+        self.uuid = uuid
+        """Id of the environment."""
+        self.expires = expires
+        """When it will be deleted, where that is known."""
 
-
-class AExecution(ExecutionResult):
-    """What the commands of a request to an ASandbox did."""
-
-    @property
-    def saved(self) -> AEnvironment | None:
-        """The environment that was stored, for a request with `save`."""
-        if self.environment is None:
-            return None
-        return AEnvironment(self._origin(), self.environment, self.expire)
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.uuid}>"

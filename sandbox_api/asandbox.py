@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Mapping
@@ -17,14 +18,15 @@ import httpx
 
 from . import _operations
 from ._exchange import Exchange
-from ._results import AExecution, bind
+from ._results import ExecutionResult, Stored, bind
 from ._settings import Settings, redacted, smallest
-from ._stored import AEnvironment
 from ._target import Target
+from .environment import list_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from datetime import datetime
     from pathlib import Path
     from types import TracebackType
     from uuid import UUID
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     from ._operations import Call
     from ._settings import CallOptions, ClientOptions
-    from .environment import EnvironmentSource
+    from .environment import EnvironmentFile, EnvironmentSource
     from .local import LocalServer
 
 T = TypeVar("T")
@@ -502,3 +504,88 @@ class ASandbox:
 def bounded(exchange: Exchange[Any]) -> AbstractContextManager[anyio.CancelScope]:
     """Return a context manager that ends what takes longer than the call may, by TimeoutError."""
     return anyio.fail_after(exchange.deadline - time.monotonic() if exchange.total else None)
+
+
+class AEnvironment(Stored):
+    r"""An environment that is stored on a sandbox server: see ASandbox.environment.
+
+    Paths are of files inside the environment, to the letter; without one, the whole environment is
+    meant, as a gzipped tar archive. Methods take the options of all calls, and raise Sandbox404
+    where the environment is not stored, or the file not in it.
+
+    Example:
+
+        >>> result = await sandbox.execute({"commands": ["echo 17 > marks"], "save": True})
+        >>> await result.saved.read_text("marks")
+        '17\n'
+        >>> [file.name for file in await result.saved.files()]
+        ['marks']
+    """
+
+    def __init__(
+        self, sandbox: ASandbox, uuid: UUID | str, expires: datetime | None = None
+    ) -> None:
+        super().__init__(uuid, expires)
+        self._sandbox = sandbox
+
+    async def size(self, path: str | None = None, **options: Unpack[CallOptions]) -> int:
+        """Return the size in bytes, 0 if not found."""
+        return await self._sandbox.check(self.uuid, path, **options)
+
+    async def exists(self, path: str | None = None, **options: Unpack[CallOptions]) -> bool:
+        """Tell whether it is there, be it empty."""
+        call = _operations.exists(self.uuid, path)
+        return await self._sandbox._perform(call, options)  # pyright: ignore[reportPrivateUsage]
+
+    async def files(self, **options: Unpack[CallOptions]) -> list[EnvironmentFile]:
+        """Return the names, sizes and types of all files, read from the archive.
+
+        Raises:
+            InvalidEnvironment: what the server sent is no archive.
+        """
+        with tempfile.TemporaryFile() as file:
+            async for chunk in self._sandbox.iter_download(self.uuid, **options):
+                file.write(chunk)
+            file.seek(0)
+            return [*list_environment(file)]
+
+    async def read_bytes(self, path: str, **options: Unpack[CallOptions]) -> bytes:
+        """Return what a file holds."""
+        return (await self._sandbox.download(self.uuid, path, **options)).getvalue()
+
+    async def read_text(
+        self, path: str, encoding: str = "utf-8", **options: Unpack[CallOptions]
+    ) -> str:
+        """Return what a file holds, as text.
+
+        Raises:
+            UnicodeDecodeError: it is not in this encoding.
+        """
+        return (
+            (await self._sandbox.download(self.uuid, path, **options)).getvalue().decode(encoding)
+        )
+
+    async def download_to(
+        self,
+        destination: str | os.PathLike[str],
+        path: str | None = None,
+        *,
+        extract: bool = False,
+        progress: Callable[[int, int | None], object] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Path:
+        """Download to a file, or unpack into a folder; see ASandbox.download_to."""
+        return await self._sandbox.download_to(
+            destination, self.uuid, path, extract=extract, progress=progress, **options
+        )
+
+
+class AExecution(ExecutionResult):
+    """What the commands of a request to an ASandbox did."""
+
+    @property
+    def saved(self) -> AEnvironment | None:
+        """The environment that was stored, for a request with `save`."""
+        if self.environment is None:
+            return None
+        return AEnvironment(self._origin(), self.environment, self.expire)

@@ -13,7 +13,7 @@
   + InvalidReply (ValueError): the answer is not what the description says.
   + LocalSandboxError (RuntimeError): the local sandbox can not run here.
 * InvalidEnvironment (ValueError): a folder or archive can not be used as an environment.
-* ExecutionFailed: raised by `result.raise_for_status()` alone.
+* ExecutionFailed: a command failed; raised by `result.raise_for_status()` alone.
 
 Example:
 
@@ -38,12 +38,9 @@ if TYPE_CHECKING:
     import httpx
 
     from sandbox_client.errors import Fault
-    from sandbox_client.models import CommandResult
-
-    from ._results import ExecutionResult
 
 # Longest part of a server's own words in a message, in characters.
-_LONGEST_REASON = 500
+LONGEST_REASON = 500
 
 
 class SandboxError(Exception):
@@ -80,7 +77,7 @@ def _words(response: httpx.Response) -> str:
         # The title repeats the heading, and both repeat the status.
         words = re.sub(r"(?is)<(title|style|script)\b.*?</\1\s*>|<[^>]*>", " ", words)
     words = " ".join(words.split())
-    return words if len(words) <= _LONGEST_REASON else f"{words[: _LONGEST_REASON - 1]}…"
+    return words if len(words) <= LONGEST_REASON else f"{words[: LONGEST_REASON - 1]}…"
 
 
 class SandboxRedirection(SandboxError):
@@ -372,29 +369,3 @@ class InvalidConfig(Sandbox400, ValueError):
 
 class InvalidEnvironment(ValueError):
     """A folder, mapping or archive can not be used as an environment; the message says why."""
-
-
-class ExecutionFailed(Exception):
-    """An execution did not end well; raised by `result.raise_for_status()` alone."""
-
-    def __init__(self, result: ExecutionResult) -> None:
-        super().__init__(result)
-        self.result = result
-        """What the commands did."""
-
-    @property
-    def command(self) -> CommandResult | None:
-        """The command that ended the run; None where all ran, but the result could not be read."""
-        commands = self.result.execution
-        return commands[-1] if commands and commands[-1].exit_code == self.result.status else None
-
-    def __str__(self) -> str:
-        command = self.command
-        if command is None:
-            reason = {-3: "was not found", -4: "is not UTF-8"}.get(self.result.status)
-            return f"the result file {reason}" if reason else f"status {self.result.status}"
-        what = (
-            "timed out" if self.result.timed_out else f"failed with exit code {command.exit_code}"
-        )
-        words = command.stderr.strip()[-_LONGEST_REASON:]
-        return f"{command.command!r} {what}" + (f": {words}" if words else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -13,14 +14,15 @@ import httpx
 from . import _operations
 from ._deadline import Until, abandon, obey_deadlines
 from ._exchange import Exchange
-from ._results import Execution, bind
+from ._results import ExecutionResult, Stored, bind
 from ._settings import Settings, redacted
-from ._stored import Environment
 from ._target import Target
+from .environment import list_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
+    from datetime import datetime
     from pathlib import Path
     from types import TracebackType
     from uuid import UUID
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from ._operations import Call
     from ._settings import CallOptions, ClientOptions
-    from .environment import EnvironmentSource
+    from .environment import EnvironmentFile, EnvironmentSource
     from .local import LocalServer
 
 T = TypeVar("T")
@@ -444,3 +446,83 @@ class Sandbox:
         if client is made:
             weakref.finalize(self, made.close)  # old code never closed anything
         return client
+
+
+class Environment(Stored):
+    r"""An environment that is stored on a sandbox server: see Sandbox.environment.
+
+    Paths are of files inside the environment, to the letter; without one, the whole environment is
+    meant, as a gzipped tar archive. Methods take the options of all calls, and raise Sandbox404
+    where the environment is not stored, or the file not in it.
+
+    Example:
+
+        >>> result = sandbox.execute({"commands": ["echo 17 > marks"], "save": True})
+        >>> result.saved.read_text("marks")
+        '17\n'
+        >>> [file.name for file in result.saved.files()]
+        ['marks']
+    """
+
+    def __init__(self, sandbox: Sandbox, uuid: UUID | str, expires: datetime | None = None) -> None:
+        super().__init__(uuid, expires)
+        self._sandbox = sandbox
+
+    def size(self, path: str | None = None, **options: Unpack[CallOptions]) -> int:
+        """Return the size in bytes, 0 if not found."""
+        return self._sandbox.check(self.uuid, path, **options)
+
+    def exists(self, path: str | None = None, **options: Unpack[CallOptions]) -> bool:
+        """Tell whether it is there, be it empty."""
+        call = _operations.exists(self.uuid, path)
+        return self._sandbox._perform(call, options)  # pyright: ignore[reportPrivateUsage]
+
+    def files(self, **options: Unpack[CallOptions]) -> list[EnvironmentFile]:
+        """Return the names, sizes and types of all files, read from the archive.
+
+        Raises:
+            InvalidEnvironment: what the server sent is no archive.
+        """
+        with tempfile.TemporaryFile() as file:
+            for chunk in self._sandbox.iter_download(self.uuid, **options):
+                file.write(chunk)
+            file.seek(0)
+            return [*list_environment(file)]
+
+    def read_bytes(self, path: str, **options: Unpack[CallOptions]) -> bytes:
+        """Return what a file holds."""
+        return self._sandbox.download(self.uuid, path, **options).getvalue()
+
+    def read_text(self, path: str, encoding: str = "utf-8", **options: Unpack[CallOptions]) -> str:
+        """Return what a file holds, as text.
+
+        Raises:
+            UnicodeDecodeError: it is not in this encoding.
+        """
+        stream = self._sandbox.download(self.uuid, path, **options)
+        return stream.getvalue().decode(encoding)
+
+    def download_to(
+        self,
+        destination: str | os.PathLike[str],
+        path: str | None = None,
+        *,
+        extract: bool = False,
+        progress: Callable[[int, int | None], object] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Path:
+        """Download to a file, or unpack into a folder; see Sandbox.download_to."""
+        return self._sandbox.download_to(
+            destination, self.uuid, path, extract=extract, progress=progress, **options
+        )
+
+
+class Execution(ExecutionResult):
+    """What the commands of a request to a Sandbox did."""
+
+    @property
+    def saved(self) -> Environment | None:
+        """The environment that was stored, for a request with `save`."""
+        if self.environment is None:
+            return None
+        return Environment(self._origin(), self.environment, self.expire)
