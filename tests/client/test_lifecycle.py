@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import json
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from sandbox_api import ASandbox, Sandbox, SandboxFailure
+from sandbox_api import ASandbox, LocalSandboxError, Sandbox, SandboxFailure
 
 from ..servers import RawServer, reply
 
@@ -188,3 +189,29 @@ def test_descriptors_and_threads_do_not_grow(
     # The server's ends are closed by its threads, when they come to it.
     assert after[0] - before[0] < 10
     assert after[1] - before[1] < 10
+
+
+def test_local_sandbox_that_died_says_so() -> None:
+    with Sandbox.local(retries=0) as sandbox:
+        assert sandbox.execute(CONFIG).ok
+        server: Any = sandbox._server
+        server._process.kill()
+        server._process.wait()
+        with pytest.raises(LocalSandboxError, match="exit code -9"):
+            sandbox.execute(CONFIG)
+
+
+def test_cancelled_call_leaves_the_client_usable(raw_server: RawServer) -> None:
+    raw_server.answer = lambda *_: None
+    environ = io.BytesIO(b"archive")
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url) as sandbox:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await sandbox.execute(CONFIG, environ)
+            assert environ.closed
+            raw_server.answer = OK
+            assert (await sandbox.execute(CONFIG)).ok
+
+    asyncio.run(main())
