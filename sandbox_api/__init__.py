@@ -217,6 +217,9 @@ if not TYPE_CHECKING:  # type checkers would take any name for right
     def __getattr__(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in {"asandbox", "enums", "exceptions", "sandbox", "utils"}:
+            # pl-sandbox-api loads these at once, so `sandbox_api.utils.validate` needs no import.
+            return import_module(f"{__name__}.{name}")
         value = getattr(import_module(_MODULES.get(name, "sandbox_api.exceptions")), name)
         globals()[name] = value
         return value

@@ -181,6 +181,8 @@ class Exchange(Generic[T]):
         if response.status_code == HTTPStatus.NOT_FOUND and self.call.not_found is not None:
             return self.call.not_found
         if response.status_code >= 300:
+            # The name of aiohttp's, for code written for the old ASandbox.
+            vars(response)["status"] = response.status_code
             raise status_exceptions(response)
         try:
             return self.call.parse(response)

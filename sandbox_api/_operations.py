@@ -136,7 +136,12 @@ def playexo(config: Mapping[str, Any], environ: Mapping[str, Any]) -> Call[dict[
 
 
 def exec(datas: Mapping[str, Any]) -> Call[dict[str, Any]]:  # noqa: A001 (the old client's name)
-    fields = {str(name): _text(value) for name, value in datas.items()}
+    # As the old client sends them: "True" and "None", not JSON's words.
+    plain = (bool, int, float, type(None))
+    fields = {
+        str(name): str(value) if isinstance(value, plain) else _text(value)
+        for name, value in datas.items()
+    }
     return Call(exec_.request(datas, fields), exec_.parse)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from contextlib import closing
 from typing import BinaryIO, cast
 
 # Most that is kept in memory of a stream that has to be copied before it is sent, in bytes.
@@ -27,8 +26,11 @@ def sendable(stream: BinaryIO) -> BinaryIO:
         raise TypeError(f"environ must be a binary stream, not {type(stream).__name__}")
     copy = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=_SPOOL))  # noqa: SIM115
     try:
-        with closing(stream):
+        try:
             shutil.copyfileobj(stream, copy)
+        finally:
+            if hasattr(stream, "close"):  # read() is all that pl-sandbox-api asks for
+                stream.close()
     except TypeError:
         copy.close()
         raise TypeError("environ must be a binary stream, not one of text") from None

@@ -98,7 +98,6 @@ class ASandbox:
     ) -> None:
         self._closed = True  # until there is something to close
         self._settings = Settings.of(url, options, given=http_client)
-        self.url = self._settings.url
         self.total = total
         self._steps = {
             "connect": smallest(connect, sock_connect),
@@ -145,6 +144,17 @@ class ASandbox:
         sandbox = cls(server.url, total, connect, sock_connect, sock_read, **options)
         sandbox._server = server
         return sandbox
+
+    @property
+    def url(self) -> str:
+        """Where the server is, as given."""
+        return self._settings.url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        settings: Settings | None = self.__dict__.get("_settings")
+        if settings is not None and url != settings.url:  # subclasses may set what they gave
+            raise AttributeError("a client's URL can't be changed: make another one for it")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.url)}>"

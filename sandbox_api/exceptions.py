@@ -57,9 +57,18 @@ class SandboxError(Exception):
         """What to say in place of the server's own words."""
 
     def __str__(self) -> str:
+        if not hasattr(self.response, "reason_phrase"):  # one of requests or aiohttp
+            status = str(_status(self.response))
+            return f"sandbox: {status}" + (f": {self.message}" if self.message else "")
         status = f"{self.response.status_code} {self.response.reason_phrase}".strip()
         reason = self.message or _words(self.response)
         return f"{_request(self.response)}: {status}" + (f": {reason}" if reason else "")
+
+
+def _status(response: Any) -> int:
+    """Return the status of a response, one of requests or aiohttp too."""
+    status: int = response.status_code if hasattr(response, "status_code") else response.status
+    return status
 
 
 def _request(response: httpx.Response) -> str:
@@ -121,7 +130,7 @@ def status_exceptions(response: httpx.Response) -> SandboxError:
 
     A class is made on the spot for a status outside the standard (520, 599).
     """
-    status_class: type[SandboxError] = _class_for(response.status_code)
+    status_class: type[SandboxError] = _class_for(_status(response))
     return status_class(response)
 
 

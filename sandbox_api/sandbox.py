@@ -85,7 +85,6 @@ class Sandbox:
         **options: Unpack[ClientOptions],
     ) -> None:
         self._settings = Settings.of(url, options, given=http_client)
-        self.url = self._settings.url
         self.timeout = timeout
         self._given = http_client
         # One for each process: connections can't be shared with a forked child.
@@ -118,6 +117,17 @@ class Sandbox:
         sandbox = cls(server.url, timeout, **options)
         sandbox._server = server
         return sandbox
+
+    @property
+    def url(self) -> str:
+        """Where the server is, as given."""
+        return self._settings.url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        settings: Settings | None = self.__dict__.get("_settings")
+        if settings is not None and url != settings.url:  # subclasses may set what they gave
+            raise AttributeError("a client's URL can't be changed: make another one for it")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {redacted(self.url)}>"
