@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .exceptions import LocalSandboxError
 
 if TYPE_CHECKING:
     from .local import LocalServer
 
+# How commands are shut in; "none" is for commands that one trusts as oneself, and for no others.
+Isolation = Literal["bubblewrap", "none"]
 
-def start() -> LocalServer:
+
+def start(isolation: Isolation) -> LocalServer:
     """Start a private local sandbox.
 
     Raises:
@@ -19,12 +22,12 @@ def start() -> LocalServer:
     from .local import IsolationError, LocalServer
 
     try:
-        return LocalServer()
+        return LocalServer(isolation)
     except IsolationError as error:
         raise LocalSandboxError(str(error)) from error
 
 
-def serve(host: str, port: int) -> None:
+def serve(host: str, port: int, isolation: Isolation) -> None:
     """Serve a local sandbox over HTTP until interrupted.
 
     Raises:
@@ -33,6 +36,6 @@ def serve(host: str, port: int) -> None:
     from .local import IsolationError, serve
 
     try:
-        serve(host=host, port=port)
+        serve(host=host, port=port, isolation=isolation)
     except (IsolationError, OSError) as error:
         raise LocalSandboxError(str(error)) from error

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from sandbox_client.types import Model
 
+    from ._local import Isolation
     from ._operations import Call
     from ._settings import CallOptions, ClientOptions
     from .environment import EnvironmentFile, EnvironmentSource
@@ -118,6 +119,8 @@ class ASandbox:
         connect: float | None = None,
         sock_connect: float | None = None,
         sock_read: float | None = None,
+        *,
+        isolation: Isolation = "bubblewrap",
         **options: Unpack[ClientOptions],
     ) -> Self:
         """Start a private local sandbox, and return a client of it that stops it when closed.
@@ -126,6 +129,7 @@ class ASandbox:
 
         Args:
             total, connect, sock_connect, sock_read: as above, in seconds.
+            isolation: "bubblewrap", or by name only "none": commands then may do all that you may.
             options: as above.
 
         Raises:
@@ -140,7 +144,7 @@ class ASandbox:
         """
         from ._local import start
 
-        server = start()
+        server = start(isolation)
         sandbox = cls(server.url, total, connect, sock_connect, sock_read, **options)
         sandbox._server = server
         return sandbox

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from sandbox_client.types import Model
 
+    from ._local import Isolation
     from ._operations import Call
     from ._settings import CallOptions, ClientOptions
     from .environment import EnvironmentFile, EnvironmentSource
@@ -93,13 +94,20 @@ class Sandbox:
         self._server: LocalServer | None = None
 
     @classmethod
-    def local(cls, timeout: float | None = 60, **options: Unpack[ClientOptions]) -> Self:
+    def local(
+        cls,
+        timeout: float | None = 60,
+        *,
+        isolation: Isolation = "bubblewrap",
+        **options: Unpack[ClientOptions],
+    ) -> Self:
         """Start a private local sandbox, and return a client of it that stops it when closed.
 
         It needs the extra `sandbox-api[local]`, and Linux with user namespaces.
 
         Args:
             timeout: as above, in seconds.
+            isolation: "bubblewrap", or by name only "none": commands then may do all that you may.
             options: as above.
 
         Raises:
@@ -113,7 +121,7 @@ class Sandbox:
         """
         from ._local import start
 
-        server = start()
+        server = start(isolation)
         sandbox = cls(server.url, timeout, **options)
         sandbox._server = server
         return sandbox

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -96,12 +96,16 @@ def execute(
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 7000,
+    isolation: Annotated[
+        Literal["bubblewrap", "none"],
+        typer.Option(help='How to shut commands in; "none" is for commands you trust as yourself.'),
+    ] = "bubblewrap",
 ) -> None:
     """Serve a local sandbox over HTTP until interrupted."""
     from sandbox_api._local import serve
 
     try:
-        serve(host, port)
+        serve(host, port, isolation)
     except LocalSandboxError as error:
         _fail(error, UNAVAILABLE)
 

@@ -24,6 +24,7 @@ from ..servers import RawServer, reply
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from pathlib import Path
 
 OK = reply("200 OK", json.dumps({"status": 0, "execution": [], "total_time": 0.1}))
 CONFIG = {"commands": ["true"]}
@@ -215,3 +216,28 @@ def test_cancelled_call_leaves_the_client_usable(raw_server: RawServer) -> None:
             assert (await sandbox.execute(CONFIG)).ok
 
     asyncio.run(main())
+
+
+def test_local_sandbox_that_can_not_isolate_says_how_to_mend_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refusing = tmp_path / "bwrap"
+    refusing.write_text(
+        "#!/bin/sh\necho bwrap: setting up uid map: Permission denied >&2\nexit 1\n"
+    )
+    refusing.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for make in (Sandbox.local, ASandbox.local):
+        with pytest.raises(LocalSandboxError) as caught:
+            make()
+        assert isinstance(caught.value, RuntimeError)
+        for words in (str(refusing), "apt install bubblewrap", "sysctl", 'isolation="none"'):
+            assert words in str(caught.value)
+
+
+def test_local_sandbox_without_isolation_has_to_be_asked_for_by_name() -> None:
+    with (
+        pytest.warns(RuntimeWarning, match="WITHOUT ANY ISOLATION"),
+        Sandbox.local(isolation="none") as sandbox,
+    ):
+        assert sandbox.execute({"commands": ["echo $((2+2))"]}).execution[0].stdout == "4"
