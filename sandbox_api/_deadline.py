@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import httpx
 
 
+# Most that is sent without asking for the time, in bytes.
+SLICE = 64 * 1024
+
+
 class Until(float):
     """The seconds until a deadline: at first as a number, and whenever asked."""
 
@@ -34,12 +38,12 @@ class Until(float):
         return until
 
 
-def left(timeout: float | None) -> float | None:
+def left(timeout: float | None, late: type[httpcore.TimeoutException]) -> float | None:
     """Return how long a step may take: what is left of the call, where its time-out tells."""
     if not isinstance(timeout, Until):
         return timeout
     if (seconds := timeout.deadline - time.monotonic()) <= 0:
-        raise httpcore.ReadTimeout("the deadline has passed")
+        raise late("the deadline has passed")
     return seconds
 
 
@@ -50,10 +54,12 @@ class TimedStream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, left(timeout))
+        return self._stream.read(max_bytes, left(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, left(timeout))
+        # In slices, for httpcore asks for each buffer's time-out once, however large it is.
+        for start in range(0, len(buffer), SLICE):
+            self._stream.write(buffer[start : start + SLICE], left(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -64,7 +70,8 @@ class TimedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        return TimedStream(self._stream.start_tls(ssl_context, server_hostname, left(timeout)))
+        seconds = left(timeout, httpcore.ConnectTimeout)
+        return TimedStream(self._stream.start_tls(ssl_context, server_hostname, seconds))
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -90,8 +97,17 @@ class TimedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        stream = self._backend.connect_tcp(host, port, left(timeout), local_address, socket_options)
-        return self._timed(stream)
+        # One address after the other: the socket module would give each the whole time.
+        failure = httpcore.ConnectError(f"{host} has no address")
+        for address in addresses(host, port):
+            seconds = left(timeout, httpcore.ConnectTimeout)
+            try:
+                return self._timed(
+                    self._backend.connect_tcp(address, port, seconds, local_address, socket_options)
+                )
+            except httpcore.ConnectError as error:
+                failure = error
+        raise failure
 
     def connect_unix_socket(
         self,
@@ -99,8 +115,9 @@ class TimedBackend(httpcore.NetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
+        seconds = left(timeout, httpcore.ConnectTimeout)
         try:
-            stream = self._backend.connect_unix_socket(path, left(timeout), socket_options)
+            stream = self._backend.connect_unix_socket(path, seconds, socket_options)
         except httpcore.ConnectError as error:
             close_sockets(error.__traceback__)
             raise
@@ -108,6 +125,15 @@ class TimedBackend(httpcore.NetworkBackend):
 
     def sleep(self, seconds: float) -> None:
         self._backend.sleep(seconds)
+
+
+def addresses(host: str, port: int) -> list[str]:
+    """Return the addresses of a host. How long a resolver takes can't be bounded from here."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return [str(address[0]) for *_, address in found]
 
 
 def close_sockets(traceback: TracebackType | None) -> None:
@@ -124,7 +150,8 @@ def obey_deadlines(client: httpx.Client) -> None:
     # httpx offers no way to choose the network below its transports, proxies' included. Where
     # these attributes are other than expected, steps are bounded each by itself, as in httpx.
     for pool in _pools(client):
-        if (backend := getattr(pool, "_network_backend", None)) is not None:
+        backend = getattr(pool, "_network_backend", None)
+        if backend is not None and not isinstance(backend, TimedBackend):
             pool._network_backend = TimedBackend(backend)
 
 

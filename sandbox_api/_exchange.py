@@ -15,6 +15,7 @@ import httpx
 
 from sandbox_client.errors import DescriptionError
 
+from ._settings import CallOptions, sendable_headers
 from .exceptions import (
     ConnectionFailed,
     InvalidReply,
@@ -25,7 +26,7 @@ from .exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from ._operations import Call
@@ -75,11 +76,8 @@ class Attempt:
     ) -> bool:
         if isinstance(error, (httpx.RequestError, TimeoutError)):
             self.failure = error
-            error = None
-        elif error is not None:
-            self._exchange.close()
-        self._log()
-        return error is None
+        self._log(error)
+        return error is None or self.failure is not None
 
     def begin(self, response: httpx.Response) -> Callable[[bytes], object] | None:
         """Take note of an answer, and return what takes its body where that is not read whole."""
@@ -100,16 +98,13 @@ class Attempt:
 
         return receive
 
-    def _log(self) -> None:
+    def _log(self, error: BaseException | None) -> None:
         if not logger.isEnabledFor(logging.DEBUG):
             return
-        response, status = self.response, type(self.failure).__name__
-        received, identifier = 0, None
-        if response is not None:
-            received = response.num_bytes_downloaded
-            identifier = response.request.headers.get("X-Request-ID")
-            if self.failure is None:
-                status = str(response.status_code)
+        response, headers = self.response, self._exchange.request["headers"]
+        received = response.num_bytes_downloaded if response is not None else 0
+        status = type(error).__name__ if error or response is None else response.status_code
+        identifier = headers.get("X-Request-ID")
         logger.debug(
             "%s %s %.1f ms %d bytes attempt %d%s",
             self._exchange.place,
@@ -122,16 +117,22 @@ class Attempt:
 
 
 class Exchange(Generic[T]):
-    """One call: iterate over its attempts, then ask for the result."""
+    """One call: iterate over its attempts, then ask for the result.
+
+    As a context manager it closes what is sent, however the attempts end.
+    """
 
     def __init__(
         self,
         call: Call[T],
         settings: Settings,
         total: float | None,
-        headers: Mapping[str, str] | None,
+        options: CallOptions,
         server: LocalServer | None,
     ) -> None:
+        if unknown := options.keys() - CallOptions.__annotations__.keys():
+            raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+        total = options.get("timeout", total)
         self.call = call
         self.total = total or None
         """How long the call may take, in seconds, if that is bounded."""
@@ -139,13 +140,15 @@ class Exchange(Generic[T]):
         """When it must be over, on the monotonic clock."""
         self.place = f"{call.request['method']} {settings.address(call.request['url'])}"
         """What is asked, for messages."""
+        self.repeatable = call.request["method"] in REPEATABLE
+        """Whether the server may be asked twice."""
         self.request: dict[str, Any] = {
             **call.request,
             "url": settings.address(call.request["url"]),
+            "headers": sendable_headers(options.get("headers", {})),
+            "follow_redirects": False,
         }
         """Arguments of `httpx.Client.stream`."""
-        if headers:
-            self.request["headers"] = headers
         self._retries = settings.retries
         self._server = server
         self._last: Attempt | None = None
@@ -159,8 +162,10 @@ class Exchange(Generic[T]):
             yield attempt
             delay = self._wait_after(attempt)
 
-    def close(self) -> None:
-        """Close what was sent."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for upload in self.call.uploads:
             upload.close()
 
@@ -171,9 +176,11 @@ class Exchange(Generic[T]):
             SandboxError: the server answered a status of 300 or above.
             SandboxFailure: it did not answer, or not sensibly.
         """
-        self.close()
         attempt = self._last
         assert attempt is not None  # noqa: S101 (there is always a first attempt)
+        if isinstance(attempt.failure, httpx.LocalProtocolError):
+            # What can't be sent may be a secret: neither its words nor itself are shown.
+            raise ConnectionFailed(f"{self.place}: the request is not valid HTTP") from None
         if attempt.failure is not None:
             raise self._failed(attempt.failure) from attempt.failure
         response = attempt.response
@@ -209,7 +216,7 @@ class Exchange(Generic[T]):
 
     def _may_repeat(self, attempt: Attempt) -> bool:
         """Tell whether the server can't have started the work, or may do it twice."""
-        repeatable = self.call.request["method"] in REPEATABLE
+        repeatable = self.repeatable
         if attempt.failure is not None:
             never_connected = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
             broken = (httpx.NetworkError, httpx.RemoteProtocolError)

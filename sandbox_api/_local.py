@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from .exceptions import LocalSandboxError
@@ -19,6 +20,7 @@ def start(isolation: Isolation) -> LocalServer:
     Raises:
         LocalSandboxError: it can not run here.
     """
+    _need_extra()
     from .local import IsolationError, LocalServer
 
     try:
@@ -33,9 +35,23 @@ def serve(host: str, port: int, isolation: Isolation) -> None:
     Raises:
         LocalSandboxError: it can not run here.
     """
+    _need_extra()
     from .local import IsolationError, serve
 
     try:
         serve(host=host, port=port, isolation=isolation)
     except (IsolationError, OSError) as error:
         raise LocalSandboxError(str(error)) from error
+
+
+def _need_extra() -> None:
+    missing = [
+        name
+        for name in ("psutil", "python_multipart", "starlette", "uvicorn")
+        if not find_spec(name)
+    ]
+    if missing:
+        raise LocalSandboxError(
+            f"the local sandbox needs more packages ({', '.join(missing)}): "
+            "pip install 'sandbox-api[local]'"
+        )

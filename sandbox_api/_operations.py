@@ -97,8 +97,13 @@ def execute(
 ) -> Call[ExecutionResult]:
     config = checked(config)
     upload = open_environment(environ) if environ is not None else None
-    uploads = () if upload is None else (upload,)
-    return Call(execute_.request(config, upload), execute_.parse, uploads=uploads)
+    if upload is None:
+        return Call(execute_.request(config), execute_.parse)
+    try:
+        return Call(execute_.request(config, upload), execute_.parse, uploads=(upload,))
+    except BaseException:
+        upload.close()
+        raise
 
 
 def download(

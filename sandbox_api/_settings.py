@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -16,7 +17,7 @@ from ._version import __version__
 from .exceptions import InvalidURL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 USER_AGENT = f"sandbox-api/{__version__} python/{platform.python_version()}"
 
@@ -110,6 +111,8 @@ class Settings:
                 f"which sandbox? Give its URL, or set SANDBOX_URL; {EXAMPLES}. "
                 "Sandbox.local() needs none."
             )
+        sendable_headers(options.get("headers", {}))
+        sendable_headers(options.get("cookies", {}))
         base_url, socket = parse_url(url)
         if base_url.userinfo:
             # As headers they are sent just so, but are in no URL that is logged or shown.
@@ -117,38 +120,52 @@ class Settings:
             base_url = base_url.copy_with(userinfo=b"")
         return cls(url, base_url, socket, options.get("retries", RETRIES), options)
 
-    def client(self) -> httpx.Client:
-        """Return a new synchronous client."""
-        transport = self.socket and httpx.HTTPTransport(uds=self.socket, **self._transport())
-        return httpx.Client(transport=transport or None, **self._arguments())
+    def client(self, keep: bool) -> httpx.Client:
+        """Return a new synchronous client, which may keep connections or not.
 
-    def async_client(self) -> httpx.AsyncClient:
-        """Return a new asynchronous client."""
-        transport = self.socket and httpx.AsyncHTTPTransport(uds=self.socket, **self._transport())
-        return httpx.AsyncClient(transport=transport or None, **self._arguments())
+        Raises:
+            InvalidURL: the URL of a proxy can not be used.
+        """
+        make = functools.partial(httpx.HTTPTransport, uds=self.socket, **self._transport(keep))
+        with usable_proxies():
+            return httpx.Client(transport=make() if self.socket else None, **self._arguments(keep))
+
+    def async_client(self, keep: bool) -> httpx.AsyncClient:
+        """Return a new asynchronous client, which may keep connections or not.
+
+        Raises:
+            InvalidURL: the URL of a proxy can not be used.
+        """
+        make = functools.partial(httpx.AsyncHTTPTransport, uds=self.socket, **self._transport(keep))
+        with usable_proxies():
+            return httpx.AsyncClient(
+                transport=make() if self.socket else None, **self._arguments(keep)
+            )
 
     def address(self, path: str) -> str:
         """Return the whole URL of a path below the sandbox's."""
         return f"{self.base_url}{path.lstrip('/')}"
 
-    def _arguments(self) -> dict[str, Any]:
+    def _arguments(self, keep: bool) -> dict[str, Any]:
         options = self.options
         return {
             "auth": options.get("auth"),
             "cookies": options.get("cookies"),
             "proxy": options.get("proxy"),
-            **self._transport(),
-            "headers": {"User-Agent": USER_AGENT, **options.get("headers", {})},
+            **self._transport(keep),
+            "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
             "event_hooks": {name: [*hooks] for name, hooks in options.get("hooks", {}).items()},
             "follow_redirects": False,
             # A proxy can't reach a socket of this machine.
             "trust_env": options.get("trust_env", True) and self.socket is None,
         }
 
-    def _transport(self) -> dict[str, Any]:
+    def _transport(self, keep: bool) -> dict[str, Any]:
         return {
             "limits": httpx.Limits(
-                max_connections=100, max_keepalive_connections=100, keepalive_expiry=IDLE
+                max_connections=100,
+                max_keepalive_connections=100 if keep else 0,
+                keepalive_expiry=IDLE,
             ),
             "verify": self._context(),
         }
@@ -183,8 +200,59 @@ def _usual_context(trust_env: bool) -> ssl.SSLContext:
 
 
 def redacted(url: str) -> str:
-    """Return a URL without the user and password it may hold, however wrong it is."""
-    return re.sub(r"^(\w+://)?.*@", r"\1", url, flags=re.DOTALL)
+    """Return a URL without what in it may be a secret, however wrong it is."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = None
+    if parsed is not None and parsed.scheme in {"http", "https", "unix"}:
+        if "@" in parsed.path:  # a password may hold a slash
+            parsed = parsed.copy_with(path="/")
+        return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
+    # Of what can't be parsed, no more than a scheme and a host's first letters are safe to show.
+    shown = re.sub(r"^(\w+://)?.*@", r"\1", url, flags=re.DOTALL)
+    return re.sub(r"^((?:\w+://)?[^:/?#]*).*", r"\1", shown, flags=re.DOTALL)
+
+
+def merged(headers: Mapping[str, str], more: Mapping[str, str]) -> httpx.Headers:
+    """Return headers with others put in, in place of those of the same name in any case."""
+    result = httpx.Headers(headers)
+    result.update(more)
+    return result
+
+
+def sendable_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return headers, or cookies, that can be sent.
+
+    Raises:
+        ValueError: one can't; the message has its name, for its value may be a secret.
+    """
+    for name, value in headers.items():
+        if value != value.strip() or re.search(r"[\r\n\0]", value):
+            raise ValueError(
+                f"the value of {name!r} has white space at an end, or a line break: strip it"
+            )
+    return headers
+
+
+@contextlib.contextmanager
+def usable_proxies() -> Generator[None]:
+    """Say what is wrong with a proxy's URL without showing it.
+
+    Raises:
+        InvalidURL: httpx can't use it.
+    """
+    try:
+        yield
+    except ImportError:
+        raise InvalidURL(
+            "a socks proxy needs one more package: pip install 'httpx[socks]'"
+        ) from None
+    except (httpx.InvalidURL, ValueError):
+        raise InvalidURL(
+            "the URL of a proxy, given or in HTTP_PROXY or the like, can not be used: "
+            "write it like http://proxy.example.org:3128"
+        ) from None
 
 
 def parse_url(url: str) -> tuple[httpx.URL, str | None]:

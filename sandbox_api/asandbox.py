@@ -8,7 +8,6 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import anyio
@@ -24,7 +23,7 @@ from ._target import Target
 from .environment import list_environment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -107,8 +106,9 @@ class ASandbox:
             "pool": smallest(connect),
         }
         self._given = http_client
-        # With the event loop and process that it belongs to; others can't share its connections.
-        self._made: tuple[object, int, httpx.AsyncClient] | None = None
+        # Of one event loop in one process, for others can't share them; by whether they are kept.
+        self._place: tuple[object, int] = (None, 0)
+        self._clients: dict[bool, httpx.AsyncClient] = {}
         self._server: LocalServer | None = None
         self._closed = False
 
@@ -167,7 +167,7 @@ class ASandbox:
         if self._given is not None or self._server is not None:
             what = "http_client" if self._given is not None else "local sandbox"
             raise TypeError(f"an ASandbox with a {what} of its own can't be pickled")
-        return {**self.__dict__, "_made": None}
+        return {**self.__dict__, "_place": (None, 0), "_clients": {}}
 
     async def __aenter__(self) -> Self:
         return self
@@ -187,8 +187,11 @@ class ASandbox:
     async def close(self) -> None:
         """Close the connections, and stop the local sandbox if there is one."""
         self._closed = True
-        if self._made is not None and self._made[1] == os.getpid():
-            await self._made[2].aclose()
+        clients, self._clients = self._clients, {}
+        # The connections of another loop can't be closed in this one, and are gone with that.
+        if self._place == (anyio.lowlevel.current_token(), os.getpid()):
+            for client in clients.values():
+                await client.aclose()
         if self._server is not None:
             await anyio.to_thread.run_sync(self._server.stop)
 
@@ -242,11 +245,10 @@ class ASandbox:
             >>> result.ok, result.execution[0].stdout
             (True, '49')
         """
-        if isinstance(environ, (str, os.PathLike, Mapping)):
-            # Reading and packing files would hold up the event loop.
-            call = await anyio.to_thread.run_sync(_operations.execute, config, environ)
-        else:
+        if environ is None or isinstance(environ, (bytes, io.BytesIO)):
             call = _operations.execute(config, environ)
+        else:
+            call = await apart(_operations.execute, config, environ)
         result = await self._perform(call, options)
         return bind(AExecution, result, self)
 
@@ -326,28 +328,28 @@ class ASandbox:
             >>> sum([len(chunk) async for chunk in chunks])
             6
         """
-        exchange = self._exchange(_operations.download(uuid, path, io.BytesIO()), options)
-        for attempt in exchange:
-            if attempt.delay:
-                await anyio.sleep(attempt.delay)
-            with attempt:
+        with self._exchange(_operations.download(uuid, path, io.BytesIO()), options) as exchange:
+            for attempt in exchange:
+                if attempt.delay:
+                    await anyio.sleep(attempt.delay)
                 # Not one bound around it all: the caller's code runs between the chunks.
-                stream = self._stream(exchange)
-                async with contextlib.AsyncExitStack() as stack:
-                    with bounded(exchange):
-                        response = await stack.enter_async_context(stream)
-                    if attempt.begin(response):
-                        attempt.final = True
-                        chunks = response.aiter_bytes()
-                        while True:
-                            with bounded(exchange):
-                                chunk = await anext(chunks, None)
-                            if chunk is None:
-                                break
-                            yield chunk
-                    else:
+                with attempt:
+                    async with contextlib.AsyncExitStack() as stack:
                         with bounded(exchange):
-                            await response.aread()
+                            stream = self._stream(exchange)
+                            response = await stack.enter_async_context(stream)
+                        if attempt.begin(response):
+                            attempt.final = True
+                            chunks = response.aiter_bytes()
+                            while True:
+                                with bounded(exchange):
+                                    chunk = await anext(chunks, None)
+                                if chunk is None:
+                                    break
+                                yield chunk
+                        else:
+                            with bounded(exchange):
+                                await response.aread()
         exchange.result()
 
     async def check(
@@ -467,57 +469,72 @@ class ASandbox:
         """
         arguments = (method, path, fields, files, json, params)
         if model is None:
-            return await self._perform(
-                _operations.request(*arguments, lambda answer: answer), options
-            )
+            call = await apart(lambda: _operations.request(*arguments, lambda answer: answer))
+            return await self._perform(call, options)
+        read = _operations.read_model(model)
         return await self._perform(
-            _operations.request(*arguments, _operations.read_model(model)), options
+            await apart(lambda: _operations.request(*arguments, read)), options
         )
 
     async def _perform(self, call: Call[T], options: CallOptions) -> T:
-        exchange = self._exchange(call, options)
-        for attempt in exchange:
-            if attempt.delay:
-                await anyio.sleep(attempt.delay)
-            with attempt, bounded(exchange):
-                async with self._stream(exchange) as response:
-                    if take := attempt.begin(response):
-                        async for chunk in response.aiter_bytes():
-                            take(chunk)
-                    else:
-                        await response.aread()
+        with self._exchange(call, options) as exchange:
+            for attempt in exchange:
+                if attempt.delay:
+                    await anyio.sleep(attempt.delay)
+                with attempt, bounded(exchange):
+                    async with self._stream(exchange) as response:
+                        if take := attempt.begin(response):
+                            async for chunk in response.aiter_bytes():
+                                take(chunk)
+                        else:
+                            await response.aread()
         return exchange.result()
 
     def _exchange(self, call: Call[T], options: CallOptions) -> Exchange[T]:
-        total = options.get("timeout", self.total)
-        return Exchange(call, self._settings, total, options.get("headers"), self._server)
+        return Exchange(call, self._settings, self.total, options, self._server)
 
     def _stream(self, exchange: Exchange[Any]) -> AbstractAsyncContextManager[httpx.Response]:
-        return self._client.stream(**exchange.request, timeout=httpx.Timeout(**self._steps))
+        # No step takes longer than the call, so that the one which is too slow is named.
+        left = exchange.deadline - time.monotonic() if exchange.total else None
+        steps = {name: smallest(bound, left) for name, bound in self._steps.items()}
+        client = self._client(exchange.repeatable)
+        return client.stream(**exchange.request, timeout=httpx.Timeout(**steps))
 
-    @property
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self, keep: bool) -> httpx.AsyncClient:
+        """Return what sends requests, over connections that are kept or not.
+
+        What can't be repeated gets a new one: the server may be closing one that is idle.
+        """
         if self._given is not None:
             return self._given
         if self._closed:
             raise RuntimeError(f"{self!r} is closed")
-        loop, process = anyio.lowlevel.current_token(), os.getpid()
-        if self._made is not None:
-            if self._made[:2] == (loop, process):
-                return self._made[2]
-            if self._made[1] == process:
-                raise RuntimeError(
-                    f"{self!r} was used in another event loop before, which its connections belong "
-                    "to: make one in each loop"
-                )
-        client = self._settings.async_client()
-        self._made = (loop, process, client)
-        return client
+        place = anyio.lowlevel.current_token(), os.getpid()
+        if self._place != place and self._place[1] == place[1]:
+            raise RuntimeError(
+                f"{self!r} was used in another event loop before, which its connections belong "
+                "to: make one in each loop"
+            )
+        if self._place != place:
+            self._place, self._clients = place, {}
+        if keep not in self._clients:
+            self._clients[keep] = self._settings.async_client(keep)
+        return self._clients[keep]
 
 
 def bounded(exchange: Exchange[Any]) -> AbstractContextManager[anyio.CancelScope]:
-    """Return a context manager that ends what takes longer than the call may, by TimeoutError."""
-    return anyio.fail_after(exchange.deadline - time.monotonic() if exchange.total else None)
+    """Return a context manager that ends what takes longer than the call may, by TimeoutError.
+
+    A little later than its steps' own time-outs, which say what took so long.
+    """
+    if not exchange.total:
+        return anyio.fail_after(None)
+    return anyio.fail_after(exchange.deadline - time.monotonic() + exchange.total / 50)
+
+
+async def apart(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that may read and pack files, where it does not hold up the event loop."""
+    return await anyio.to_thread.run_sync(function, *arguments)
 
 
 class AEnvironment(Stored):
@@ -561,7 +578,7 @@ class AEnvironment(Stored):
             async for chunk in self._sandbox.iter_download(self.uuid, **options):
                 file.write(chunk)
             file.seek(0)
-            return [*list_environment(file)]
+            return await apart(lambda: [*list_environment(file)])
 
     async def read_bytes(self, path: str, **options: Unpack[CallOptions]) -> bytes:
         """Return what a file holds."""

@@ -56,6 +56,9 @@ class SandboxError(Exception):
         self.message = message
         """What to say in place of the server's own words."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (_bare(self.response), self.message)
+
     def __str__(self) -> str:
         if not hasattr(self.response, "reason_phrase"):  # one of requests or aiohttp
             status = str(_status(self.response))
@@ -63,6 +66,21 @@ class SandboxError(Exception):
         status = f"{self.response.status_code} {self.response.reason_phrase}".strip()
         reason = self.message or _words(self.response)
         return f"{_request(self.response)}: {status}" + (f": {reason}" if reason else "")
+
+
+def _bare(response: Any) -> Any:
+    """Return a response without what may be secret in its request, to be kept or sent away."""
+    if not hasattr(response, "reason_phrase"):  # one of requests or aiohttp
+        return response
+    import httpx  # not above: exceptions are imported where httpx is not needed
+
+    method, _, url = _request(response).partition(" ")
+    request = httpx.Request(method, url) if url else None
+    headers = response.headers.copy()
+    headers.pop("Content-Encoding", None)  # its content is decoded
+    return httpx.Response(
+        response.status_code, headers=headers, content=response.content, request=request
+    )
 
 
 def _status(response: Any) -> int:

@@ -88,8 +88,10 @@ class Sandbox:
         self._settings = Settings.of(url, options, given=http_client)
         self.timeout = timeout
         self._given = http_client
-        # One for each process: connections can't be shared with a forked child.
-        self._clients: dict[int, httpx.Client] = {}
+        if http_client is not None:
+            obey_deadlines(http_client)
+        # By process, for a forked child can't share connections, and by whether they are kept.
+        self._clients: dict[tuple[int, bool], httpx.Client] = {}
         self._closed = False
         self._server: LocalServer | None = None
 
@@ -160,8 +162,8 @@ class Sandbox:
     def close(self) -> None:
         """Close the connections, and stop the local sandbox if there is one."""
         self._closed = True
-        if client := self._clients.get(os.getpid()):
-            client.close()
+        for (process, _), client in self._clients.items():
+            close_in(process, client)
         if self._server is not None:
             self._server.stop()
 
@@ -294,16 +296,16 @@ class Sandbox:
             >>> sum(len(chunk) for chunk in chunks)
             6
         """
-        exchange = self._exchange(_operations.download(uuid, path, io.BytesIO()), options)
-        for attempt in exchange:
-            if attempt.delay:
-                time.sleep(attempt.delay)
-            with attempt, self._stream(exchange) as response:
-                if attempt.begin(response):
-                    attempt.final = True
-                    yield from response.iter_bytes()
-                else:
-                    response.read()
+        with self._exchange(_operations.download(uuid, path, io.BytesIO()), options) as exchange:
+            for attempt in exchange:
+                if attempt.delay:
+                    time.sleep(attempt.delay)
+                with attempt, self._stream(exchange) as response:
+                    if attempt.begin(response):
+                        attempt.final = True
+                        yield from response.iter_bytes()
+                    else:
+                        response.read()
         exchange.result()
 
     def check(
@@ -425,45 +427,54 @@ class Sandbox:
         )
 
     def _perform(self, call: Call[T], options: CallOptions) -> T:
-        exchange = self._exchange(call, options)
-        for attempt in exchange:
-            if attempt.delay:
-                time.sleep(attempt.delay)
-            with attempt, self._stream(exchange) as response:
-                if take := attempt.begin(response):
-                    for chunk in response.iter_bytes():
-                        take(chunk)
-                else:
-                    response.read()
+        with self._exchange(call, options) as exchange:
+            for attempt in exchange:
+                if attempt.delay:
+                    time.sleep(attempt.delay)
+                with attempt, self._stream(exchange) as response:
+                    if take := attempt.begin(response):
+                        for chunk in response.iter_bytes():
+                            take(chunk)
+                    else:
+                        response.read()
         return exchange.result()
 
     def _exchange(self, call: Call[T], options: CallOptions) -> Exchange[T]:
-        total = options.get("timeout", self.timeout)
-        return Exchange(call, self._settings, total, options.get("headers"), self._server)
+        return Exchange(call, self._settings, self.timeout, options, self._server)
 
     def _stream(self, exchange: Exchange[Any]) -> AbstractContextManager[httpx.Response]:
         until = Until(exchange.deadline) if exchange.total else None
         timeout = httpx.Timeout(until, pool=until and float(until))
-        return self._client.stream(**exchange.request, timeout=timeout)
+        return self._client(exchange.repeatable).stream(**exchange.request, timeout=timeout)
 
-    @property
-    def _client(self) -> httpx.Client:
+    def _client(self, keep: bool) -> httpx.Client:
+        """Return what sends requests, over connections that are kept or not.
+
+        What can't be repeated gets a new one: the server may be closing one that is idle.
+        """
         if self._given is not None:
             return self._given
         if self._closed:
             raise RuntimeError(f"{self!r} is closed")
         process = os.getpid()
-        if client := self._clients.get(process):
+        if client := self._clients.get((process, keep)):
             return client
-        for inherited in self._clients.values():
-            abandon(inherited)
-        made = self._settings.client()
+        for (maker, _), inherited in [*self._clients.items()]:
+            if maker != process:
+                abandon(inherited)
+        made = self._settings.client(keep)
         obey_deadlines(made)
         # Two threads may come here at once; only one's client is kept.
-        client = self._clients.setdefault(process, made)
+        client = self._clients.setdefault((process, keep), made)
         if client is made:
-            weakref.finalize(self, made.close)  # old code never closed anything
+            weakref.finalize(self, close_in, process, made)  # old code never closed anything
         return client
+
+
+def close_in(process: int, client: httpx.Client) -> None:
+    """Close a client, but not in a forked child, where it could wait for a lock for ever."""
+    if os.getpid() == process:
+        client.close()
 
 
 class Environment(Stored):

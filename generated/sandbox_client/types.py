@@ -69,8 +69,11 @@ _object = _reader(dict)
 
 def number(value: Any) -> float:
     """Read a number; Python's NaN and infinities are none."""
-    if _is(value, float) and math.isfinite(value):
-        return value  # type: ignore[no-any-return]
+    try:
+        if _is(value, float) and math.isfinite(value):
+            return value  # type: ignore[no-any-return]
+    except OverflowError:  # an integer that no float can hold
+        pass
     raise _unexpected(value, float)
 
 

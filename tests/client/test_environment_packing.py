@@ -760,7 +760,9 @@ def test_archives_that_are_damaged(place: int, target: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"PK\3\4", b"\x1f\x8b", member("a") + bytes(1024), gzip.compress(b"text" * 999)]
+    "data",
+    [b"", b"PK\3\4", b"\x1f\x8b", member("a") + bytes(1024), gzip.compress(b"text" * 999)],
+    ids=["empty", "zip", "cut", "plain tar", "gzipped text"],
 )
 def test_what_is_no_archive(data: bytes, target: Path) -> None:
     refused(io.BytesIO(data), target, "not a whole gzipped tar archive")

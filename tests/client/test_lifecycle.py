@@ -44,23 +44,24 @@ def test_fork_does_not_share_connections(raw_server: RawServer) -> None:
 
     def answer(connection: socket.socket, _: bytes) -> None:
         connections.append(connection.fileno())
-        connection.sendall(OK)
+        connection.sendall(reply("404 Not Found"))
 
     raw_server.answer = answer
     sandbox = Sandbox(raw_server.url)
-    sandbox.execute(CONFIG)
-    inherited = sandbox._client
+    sandbox.check("x")
+    (inherited,) = sandbox._clients.values()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
         child = os.fork()
     if not child:
         try:
-            fine = sandbox.execute(CONFIG).ok and sandbox._client is not inherited
+            fine = sandbox.check("x") == 0
+            fine = fine and sandbox._clients[os.getpid(), True] is not inherited
             os._exit(0 if fine else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    sandbox.execute(CONFIG)
+    sandbox.check("x")
     assert len(connections) == 3
     assert connections[0] == connections[2] != connections[1]
 
@@ -156,6 +157,34 @@ def test_second_event_loop_is_a_clear_error(raw_server: RawServer) -> None:
     with pytest.raises(RuntimeError, match="another event loop"):
         asyncio.run(sandbox.execute(CONFIG))
     asyncio.run(sandbox.close())
+
+
+def test_closing_in_another_event_loop(raw_server: RawServer) -> None:
+    raw_server.answer = reply("404 Not Found")
+    sandbox = ASandbox(raw_server.url)
+
+    async def use() -> None:
+        assert await sandbox.check("x") == 0  # and leaves a connection open
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of a loop that ended with it
+        asyncio.run(use())
+        asyncio.run(sandbox.close())
+        gc.collect()
+
+
+def test_upload_is_closed_when_waiting_is_cut_short(raw_server: RawServer) -> None:
+    raw_server.answer = reply("503 Busy", "", "Retry-After: 5")
+    environ = io.BytesIO(b"archive")
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url) as sandbox:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await sandbox.execute(CONFIG, environ)
+
+    asyncio.run(main())
+    assert environ.closed
 
 
 def test_use_after_close(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:

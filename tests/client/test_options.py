@@ -6,11 +6,13 @@ import base64
 import contextlib
 import http.server
 import logging
+import pickle
 import re
 import socket
 import ssl
 import subprocess
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,6 +24,7 @@ from sandbox_api import (
     Sandbox,
     SandboxError,
 )
+from sandbox_api._settings import redacted
 
 from ..servers import RawServer, reply
 
@@ -222,6 +225,66 @@ def test_secrets_are_never_shown(
     # httpcore logs, at DEBUG, how it is called; its own redaction is not ours to test.
     ours = [text for text in shown if "send_request_headers" not in text]
     assert not [text for text in ours if SECRET in text]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"Authorization": f"Bearer {SECRET}\n"}},
+        {"cookies": {"session": f"{SECRET}\r\nX: y"}},
+        {"proxy": f"user:{SECRET}@h:3128"},
+        {"proxy": f"http://user:{SECRET}/@h:1"},
+        {"proxy": f"socks5://user:{SECRET}@h:1"},
+    ],
+)
+def test_secret_that_can_not_be_sent_is_not_shown(
+    options: dict[str, Any], connect: Callable[..., Sandbox]
+) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (its text is looked at)
+        connect("http://127.0.0.1:1", **options).usage()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in shown
+
+
+def test_header_of_one_call_that_can_not_be_sent(connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(ValueError, match="'X-Token' has white space") as caught:
+        connect("http://127.0.0.1:1").usage(headers={"X-Token": f"{SECRET}\n"})
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"http://user:{SECRET}@host/a", "http://host/a"),
+        ("http://host/a@b", "http://host/"),
+        (f"http://host/?token={SECRET}", "http://host/"),
+        (f"http://host:{SECRET}", "http://host"),
+        (f"user:{SECRET}@host", "host"),
+    ],
+)
+def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+
+
+def test_pickled_error_has_no_secrets(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("500 Oops", "words")
+    sandbox = connect(
+        raw_server.url.replace("://", f"://user:{SECRET}@"), headers={"X-Token": SECRET}
+    )
+    with pytest.raises(SandboxError) as caught:
+        sandbox.usage()
+    data = pickle.dumps(caught.value)
+    assert SECRET.encode() not in data
+    assert b"Authorization" not in data
+    assert "GET http://127.0.0.1" in str(pickle.loads(data))
+
+
+def test_misspelt_option_of_a_call(connect: Callable[..., Sandbox]) -> None:
+    sandbox: Any = connect("http://127.0.0.1:1")
+    with pytest.raises(TypeError, match="there is no option timout"):
+        sandbox.usage(timout=3)
 
 
 def test_one_line_is_logged_for_each_request(

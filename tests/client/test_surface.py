@@ -124,7 +124,7 @@ def test_sandbox_that_goes_out_of_use_closes_its_connections(raw_server: RawServ
         warnings.simplefilter("error")
         sandbox = Sandbox(raw_server.url)
         sandbox.check("x")
-        client = sandbox._client
+        (client,) = sandbox._clients.values()
         del sandbox
         gc.collect()
         assert client.is_closed

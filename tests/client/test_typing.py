@@ -40,6 +40,12 @@ def test_sample_passes_strict_checks(command: list[str | Path]) -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Tests that run at the same time would read what another is writing.
+    monkeypatch.setattr(jedi.settings, "cache_directory", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("expression", "schema"),
     [
