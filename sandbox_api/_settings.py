@@ -201,11 +201,13 @@ def _usual_context(trust_env: bool) -> ssl.SSLContext:
 
 def redacted(url: str) -> str:
     """Return a URL without what in it may be a secret, however wrong it is."""
+    if url.startswith("unix:///"):  # has no place for secrets
+        return url
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         parsed = None
-    if parsed is not None and parsed.scheme in {"http", "https", "unix"}:
+    if parsed is not None and parsed.scheme in {"http", "https"}:
         if "@" in parsed.path:  # a password may hold a slash
             parsed = parsed.copy_with(path="/")
         return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
