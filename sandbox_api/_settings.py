@@ -99,6 +99,7 @@ class Settings:
         Raises:
             InvalidURL: the URL can not be used, or there is none.
             TypeError: there is no such option, or it does not go with that client.
+            ValueError: a header can't be sent, or `retries` is negative.
         """
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
             raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
@@ -114,11 +115,16 @@ class Settings:
         sendable_headers(options.get("headers", {}))
         sendable_headers(options.get("cookies", {}))
         base_url, socket = parse_url(url)
+        if base_url.userinfo and given is not None:
+            raise TypeError("set the user and password on the http_client that you give")
+        retries = options.get("retries", RETRIES)
+        if retries < 0:
+            raise ValueError(f"retries must be 0 or more, not {retries}")
         if base_url.userinfo:
             # As headers they are sent just so, but are in no URL that is logged or shown.
             options = {"auth": (base_url.username, base_url.password), **options}
             base_url = base_url.copy_with(userinfo=b"")
-        return cls(url, base_url, socket, options.get("retries", RETRIES), options)
+        return cls(url, base_url, socket, retries, options)
 
     def client(self, keep: bool) -> httpx.Client:
         """Return a new synchronous client, which may keep connections or not.

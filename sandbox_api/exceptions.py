@@ -29,6 +29,7 @@ Example:
 
 from __future__ import annotations
 
+import html
 import re
 from typing import TYPE_CHECKING, Any, Self
 
@@ -100,9 +101,12 @@ def _request(response: httpx.Response) -> str:
 def _words(response: httpx.Response) -> str:
     """Return the server's own words, without a page's tags, and cut where they are long."""
     words = response.text
-    if "<html" in words[:200].lower():
+    # Plain sentences are sent as HTML too, but do not begin like it.
+    if words.lstrip().startswith("<"):
         # The title repeats the heading, and both repeat the status.
-        words = re.sub(r"(?is)<(title|style|script)\b.*?</\1\s*>|<[^>]*>", " ", words)
+        words = html.unescape(
+            re.sub(r"(?is)<(title|style|script)\b.*?</\1\s*>|<[^>]*>", " ", words)
+        )
     words = " ".join(words.split())
     return words if len(words) <= LONGEST_REASON else f"{words[: LONGEST_REASON - 1]}…"
 

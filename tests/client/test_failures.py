@@ -223,6 +223,17 @@ def test_status_raises_its_exception(
     assert again.response.text == "words"
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("<p>Gateway <b>down</b>: a &lt; b</p>", "Gateway down : a < b"),
+        ("a < b & c > d", "a < b & c > d"),
+    ],
+)
+def test_message_of_a_piece_of_html_and_of_none(body: str, words: str) -> None:
+    assert str(status_exceptions(httpx.Response(502, text=body))).endswith(f": {words}")
+
+
 def test_message_without_tags_and_not_too_long() -> None:
     page = "<!doctype html>\n<html><head><title>Oops</title></head><body><h1>Oops</h1>"
     response = httpx.Response(500, text=f"{page}<p>{'word ' * 1000}</p></body></html>")

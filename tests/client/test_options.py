@@ -281,6 +281,17 @@ def test_pickled_error_has_no_secrets(
     assert "GET http://127.0.0.1" in str(pickle.loads(data))
 
 
+def test_options_that_can_not_be(raw_server: RawServer) -> None:
+    with pytest.raises(ValueError, match="retries must be 0 or more, not -1"):
+        Sandbox(raw_server.url, retries=-1)
+    url = raw_server.url.replace("://", f"://user:{SECRET}@")
+    with (
+        httpx.Client() as client,
+        pytest.raises(TypeError, match="set the user and password on the http_client"),
+    ):
+        Sandbox(url, http_client=client)
+
+
 def test_misspelt_option_of_a_call(connect: Callable[..., Sandbox]) -> None:
     sandbox: Any = connect("http://127.0.0.1:1")
     with pytest.raises(TypeError, match="there is no option timout"):
