@@ -260,9 +260,30 @@ def json_body(response: httpx.Response) -> Any:
         DescriptionError: its body is not JSON.
     """
     try:
-        return json.loads(response.content)
-    except (ValueError, RecursionError) as error:
+        text = response.content.decode("utf-8-sig")
+        if _too_deep(text):
+            raise ValueError(f"nested more than {DEPTH} deep")
+        return json.loads(text)
+    except ValueError as error:
         raise DescriptionError(Fault(f"must be JSON ({error})")) from error
+
+
+# Deepest JSON that is parsed. At Python's own limit, the finalizers of other objects, which a
+# garbage collection may run at any moment, would fail.
+DEPTH = 100
+# To the end of the text where it is not closed, so that no part of it is looked at twice.
+_STRING = re.compile(r'"(?:[^"\\]|\\.?)*+"?', re.DOTALL)
+
+
+def _too_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= DEPTH:
+        return False
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > DEPTH:
+            return True
+    return False
 
 
 def content_length(response: httpx.Response) -> int:

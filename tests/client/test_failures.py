@@ -126,7 +126,12 @@ def test_json_cut_where_no_length_is_announced(
     [
         ("<html>It works!</html>", "must be JSON"),
         ("", "must be JSON"),
-        ("[" * 100_000, "must be JSON"),
+        ("[" * 100_000, "must be JSON (nested more than 100 deep)"),
+        ('{"a":' * 101, "must be JSON (nested more than 100 deep)"),
+        # What is in strings neither nests nor closes.
+        ('["]]]]]", ' * 101, "must be JSON (nested more than 100 deep)"),
+        (r'["\"]]]]]", ' * 101, "must be JSON (nested more than 100 deep)"),
+        ('"' + r"\"" * 1_000_000 + "[" * 1000 + "\\", "must be JSON (Unterminated string"),
         ("\x80", "must be"),
         ("[]", "the value: must be an object, not []"),
         ("{}", "status: is missing"),
@@ -150,6 +155,15 @@ def test_reply_that_contradicts_the_description(
     assert str(caught.value).startswith(f"POST {raw_server.url}/execute/: ")
     assert isinstance(caught.value, ValueError)
     assert not isinstance(caught.value, KeyError)
+
+
+def test_brackets_of_a_reply_that_do_not_nest(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    command = {"command": "[[", "exit_code": 0, "stdout": '["{' * 999, "stderr": "\\", "time": 0}
+    body = {**RESULT, "execution": [command] * 300}
+    raw_server.answer = reply("200 OK", json.dumps(body))
+    assert connect(raw_server.url).execute({"commands": ["true"]}) == body
 
 
 @pytest.mark.parametrize("header", ["Content-Length: many", "X-Other: 1"])
