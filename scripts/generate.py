@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import filecmp
+import json
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 DESCRIPTION = ROOT / "openapi"
@@ -52,6 +55,10 @@ def generate(target: Path) -> None:
         if not module.read_text().strip():  # overridden with nothing
             module.unlink()
     (target / "py.typed").touch()
+    # The local sandbox serves it, without a package that reads YAML.
+    description = yaml.safe_load((DESCRIPTION / "sandbox.yaml").read_text(encoding="utf-8"))
+    text = json.dumps(description, ensure_ascii=False, indent=1)
+    (target / "openapi.json").write_text(f"{text}\n", encoding="utf-8")
     # Templates import all that any module may need.
     run("ruff", "check", *RUFF, "--fix", "--select=E4,E7,E9,F,I", target)
     run("ruff", "format", *RUFF, target)

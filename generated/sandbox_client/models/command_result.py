@@ -27,10 +27,24 @@ class CommandResult(types.Model):
     time: float
     """Time that the command took, in seconds."""
 
+    stdout_truncated: bool | None = None
+    """True when standard output was longer than what is kept, and ends with a mark instead.
+    Only the local sandbox sends it, and only then."""
+
+    stderr_truncated: bool | None = None
+    """The same of standard error."""
+
+    exceeded: str | None = None
+    """The bound of the whole request that processes were killed for: `memory`, `cpu` (its time)
+    or `disk`. Only the local sandbox sends it, and only then."""
+
     _members: ClassVar = (
         types.Member("command", "command", True, types.string),
         types.Member("exit_code", "exit_code", True, types.integer),
         types.Member("stdout", "stdout", True, types.string),
         types.Member("stderr", "stderr", True, types.string),
         types.Member("time", "time", True, types.number),
+        types.Member("stdout_truncated", "stdout_truncated", False, types.boolean),
+        types.Member("stderr_truncated", "stderr_truncated", False, types.boolean),
+        types.Member("exceeded", "exceeded", False, types.string),
     )
