@@ -112,7 +112,7 @@ class Settings:
                 f"which sandbox? Give its URL, or set SANDBOX_URL; {EXAMPLES}. "
                 "Sandbox.local() needs none."
             )
-        sendable_headers(options.get("headers", {}))
+        headers = sendable_headers(options.get("headers", {}))
         sendable_headers(options.get("cookies", {}))
         base_url, socket = parse_url(url)
         if base_url.userinfo and given is not None:
@@ -124,6 +124,8 @@ class Settings:
             # As headers they are sent just so, but are in no URL that is logged or shown.
             options = {"auth": (base_url.username, base_url.password), **options}
             base_url = base_url.copy_with(userinfo=b"")
+        elif token := token_for(socket, options, given):
+            options = {**options, "headers": merged({"Authorization": f"Bearer {token}"}, headers)}
         return cls(url, base_url, socket, retries, options)
 
     def client(self, keep: bool) -> httpx.Client:
@@ -197,6 +199,21 @@ class Settings:
         if cert:
             context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
         return context
+
+
+def token_for(socket: str | None, options: ClientOptions, given: object) -> str | None:
+    """Return the token in the environment, where the user did not say how to authenticate.
+
+    Raises:
+        ValueError: it can't be sent.
+    """
+    said = "auth" in options or "authorization" in map(str.lower, options.get("headers", {}))
+    # Who reaches a socket needs no token.
+    if socket is not None or said or given is not None:
+        return None
+    token = os.environ.get("SANDBOX_TOKEN") or None
+    sendable_headers({"SANDBOX_TOKEN": token or ""})
+    return token
 
 
 @functools.cache
