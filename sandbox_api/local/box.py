@@ -6,28 +6,34 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
-import subprocess
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from . import isolation
+from .channel import Channel, ChannelError
+from .isolation import CONTROL, DRIVER
+from .launcher import FIRST
+from .layout import ENVIRON
+from .session import kill_session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
+    from pathlib import Path
 
+    from .cgroups import Group
     from .isolation import Isolator
+    from .launcher import Launcher
+    from .limits import Limits
+    from .output import Output
 
 T = TypeVar("T")
 
-DRIVER = Path(__file__).with_name("driver.sh").read_bytes()
-CHUNK = 65536
-# The most that an unprivileged process can make a pipe hold.
-PIPE_SIZE = 1024 * 1024
 # How long the kernel and the driver may take for what takes milliseconds, in seconds.
 GRACE = 10.0
+# How often to interrupt a command, a tenth of a second apart.
+TRIES = 30
+KILLED = 128 + signal.SIGKILL
 
 
 class BoxError(RuntimeError):
@@ -41,73 +47,63 @@ class Outcome:
     exit_code: int
     stdout: Output
     stderr: Output
-
-
-class Output:
-    """What a command writes to one named pipe, up to a limit in bytes; the rest is dropped."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        self.data = bytearray()
-        self.truncated = False
-        self._limit = limit
-        os.mkfifo(path)
-        path.chmod(0o666)
-        self._pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        asyncio.get_running_loop().add_reader(self._pipe, self._read)
-
-    def close(self) -> None:
-        """Read what is already there, and then no more."""
-        # A background process may go on writing, so not until the pipe is empty.
-        for _ in range(PIPE_SIZE // CHUNK):
-            if not self._read():
-                break
-        asyncio.get_running_loop().remove_reader(self._pipe)
-        os.close(self._pipe)
-
-    def _read(self) -> bool:
-        try:
-            chunk = os.read(self._pipe, CHUNK)
-        except BlockingIOError:
-            return False
-        if not chunk:
-            asyncio.get_running_loop().remove_reader(self._pipe)
-            return False
-        room = self._limit - len(self.data)
-        self.data += chunk[:room]
-        self.truncated |= len(chunk) > room
-        return True
+    exceeded: str | None
+    """The bound that something was killed for: `memory`, `cpu` or `disk`."""
 
 
 class Box:
-    """A sandbox that runs from `async with` until its end, when everything in it is killed.
+    """A sandbox in two folders of its own and perhaps a group, from its start to its end.
 
-    home becomes the working directory; control is an empty folder that commands can only read.
-    Raise BoxError when it does not start.
+    home becomes the working directory; control is empty, and commands can only read it.
     """
 
     def __init__(
-        self, isolator: Isolator, home: Path, control: Path, environ: Mapping[str, str]
+        self,
+        isolator: Isolator,
+        launcher: Launcher,
+        limits: Limits,
+        home: Path,
+        control: Path,
+        group: Group | None,
     ) -> None:
+        self.home = home
+        """What is the working directory of its commands."""
+        self.group = group
+        self.pid = 0
+        """The process id of the driver, from which everything in the box descends."""
+        self.exceeded: str | None = None
+        """The bound that everything in the box was killed for."""
         self._isolator = isolator
-        self._home = home
-        self._control = control
-        self._count = 0
+        self._launcher = launcher
+        self._limits = limits
+        self._environ = dict(ENVIRON)
+        if not isolator.isolates:
+            self._environ["HOME"] = str(self.home)
+        self._channel = Channel(control)
         self._open: set[int] = set()
-        self._process: subprocess.Popen[bytes] | None = None
-        lines = (f"{name}={value}\0" for name, value in environ.items())
-        self._show("environ", "".join(lines).encode())
-        self._show("driver", DRIVER)
+        # Of the driver, and of what was launched: descriptors of processes, once there are any.
+        self._driver = self._first = -1
+        self._ended = False
 
-    async def __aenter__(self) -> Self:
+    @property
+    def alive(self) -> bool:
+        """Tell whether the driver waits for commands."""
+        # Not select(), which knows only the first 1024 descriptors.
+        poll = select.poll()
+        poll.register(self._driver, select.POLLIN)
+        return not poll.poll(0)
+
+    async def start(self) -> None:
+        """Start the driver and wait until it is ready. Raise BoxError when it does not start."""
         try:
             await whole(self._start())
         except BaseException:
-            await whole(self._kill())
+            await whole(self.end())
             raise
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await whole(self._kill())
+    def set(self, environ: Mapping[str, str]) -> None:
+        """Set environment variables of the commands, before the first of them."""
+        self._channel.set(self._environ | dict(environ))
 
     async def run(self, command: str, seconds: float, limit: int) -> Outcome | None:
         """Run command and return what it did, or None when it takes longer than seconds.
@@ -115,110 +111,131 @@ class Box:
         Then everything that runs in the sandbox is killed. Raise BoxError when the sandbox
         itself died.
         """
-        self._count += 1
-        base = self._control / str(self._count)
-        self._show(f"{self._count}.command", command.encode() + b"\0")
-        with ExitStack() as stack:
-            stdout = Output(base.with_suffix(".out"), limit)
-            stack.callback(stdout.close)
-            stderr = Output(base.with_suffix(".err"), limit)
-            stack.callback(stderr.close)
-            os.write(self._orders, b"%d\n" % self._count)
-            try:
-                async with asyncio.timeout(seconds):
-                    exit_code = await self._reply()
-            except TimeoutError:
-                await self._interrupt()
-                return None
-        return Outcome(exit_code, stdout, stderr)
+        outputs = self._channel.send(command, limit)
+        try:
+            # The first will end soon; until then, there is time.
+            self._channel.prepare()
+            async with asyncio.timeout(seconds):
+                exit_code = await self._channel.answer()
+        except TimeoutError:
+            await self._interrupt()
+            return None
+        except ChannelError as error:
+            # The kernel may choose the driver when memory is out.
+            if not self.group or not self.group.killed():
+                raise BoxError(str(error)) from None
+            return Outcome(KILLED, *outputs, "memory")
+        finally:
+            for output in outputs:
+                output.close()
+        if self.exceeded:
+            return Outcome(exit_code or KILLED, *outputs, self.exceeded)
+        short = exit_code and self.group and self.group.killed()
+        return Outcome(exit_code, *outputs, "memory" if short else None)
+
+    def kill(self, exceeded: str) -> None:
+        """Kill everything but the driver, for a bound that was exceeded."""
+        self.exceeded = exceeded
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._driver, signal.SIGUSR1)
+
+    async def end(self) -> None:
+        """Kill everything in the sandbox and wait until it is gone."""
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            if self._driver < 0:
+                return
+            if not self._isolator.isolates:
+                kill_session(self.pid, self.home)
+            elif self._driver == self._first and self.alive:
+                # It did not get as far as to have a driver, and its inner process may wait for it.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
+            # The end of a pid namespace's first process is the end of all others.
+            for descriptor in dict.fromkeys((self._driver, self._first)):
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                await readable(descriptor)
+        finally:
+            self._channel.close()
+            for descriptor in set(self._open):
+                self._close(descriptor)
 
     async def _start(self) -> None:
-        orders, self._orders = self._pipe()
-        self._replies, replies = self._pipe()
+        self._channel.open()
         info, info_end = self._pipe()
         errors, errors_end = self._pipe()
         isolates = self._isolator.isolates
-        shown = isolation.CONTROL if isolates else str(self._control)
-        processes = str(isolation.PROCESSES) if isolates else ""
-        command = ["/bin/bash", "-p", f"{shown}/driver"]
-        command += [shown, str(orders), str(replies), processes]
-        if isolates:
-            command = [*self._isolator.command(self._home, self._control, info_end), *command]
-        self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - it takes a millisecond
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=errors_end,
-            stderr=errors_end,
-            cwd=self._home,
-            env={"PATH": isolation.PATH},
-            pass_fds=[orders, replies, info_end],
-            start_new_session=True,
-            **self._isolator.popen_account(),
+        shown = CONTROL if isolates else str(self._channel.control)
+        driver = ["/bin/bash", "-p", f"{shown}/driver", shown, str(FIRST), str(FIRST + 1)]
+        command, contents = self._isolator.command(
+            self.home,
+            self._channel.control,
+            [*driver, *self._bounds()],
+            (FIRST + 2, FIRST + 3, FIRST + 4),
         )
-        try:
-            self._child = self._driver = self._adopt(os.pidfd_open(self._process.pid))
-        except OSError:
-            # There are too many open files, and no other way to wait for it.
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            raise
-        for descriptor in (orders, replies, info_end, errors_end):
+        read = [self._adopt(holding(content)) for content in contents]
+        passed = [*self._channel.ends, info_end, *read, errors_end]
+        self.pid, pidfd = await self._launcher.launch(
+            command, self._environ | DRIVER, self.home, passed
+        )
+        self._first = self._driver = self._adopt(pidfd)
+        self._channel.handed_over()
+        for descriptor in (info_end, *read, errors_end):
             self._close(descriptor)
         try:
             async with asyncio.timeout(GRACE):
                 if isolates:
-                    self._driver = self._adopt(os.pidfd_open(await child_pid(info)))
-                await self._reply()
-        except (BoxError, ProcessLookupError, ValueError, TimeoutError) as error:
+                    inner = await child_pid(info)
+                    self._driver = self._adopt(os.pidfd_open(inner))
+                    self.pid = inner
+                # Before anything but the driver runs in it. The kernel may take a while for that.
+                await asyncio.gather(self._channel.answer(), self._join())
+        except (ChannelError, OSError, ValueError) as error:
             os.set_blocking(errors, False)
+            reason = str(error)
             with contextlib.suppress(BlockingIOError):
-                reason = os.read(errors, 2000).decode(errors="replace").strip()
-                raise BoxError(f"a sandbox did not start: {reason}") from error
-            raise
+                reason = os.read(errors, 2000).decode(errors="replace").strip() or reason
+            raise BoxError(f"a sandbox did not start: {reason}") from error
+        for descriptor in (info, errors):
+            self._close(descriptor)
+        self._channel.prepare()
 
-    async def _reply(self) -> int:
-        """Return the driver's next answer."""
-        await readable(self._replies)
-        # What runs in the sandbox has the driver's account, and may have written this instead.
-        line = os.read(self._replies, 16).strip()
-        if line.isdigit() and (exit_code := int(line)) < 256:
-            return exit_code
-        raise BoxError("the driver of a sandbox died or talks nonsense")
+    async def _join(self) -> None:
+        if self.group:
+            await asyncio.to_thread(self.group.add, self.pid)
+
+    def _bounds(self) -> list[str]:
+        """Return the bounds that the driver sets, in the words of its shell."""
+        limits = self._limits
+        bounds = {
+            "-c": 0,
+            "-f": -(-limits.file_size // 1024),
+            "-n": limits.open_files,
+            "-t": max(1, round(limits.cpu_time)),
+        }
+        if not self.group or "memory" not in self.group.folders:
+            # Not the size of the address space: some runtimes reserve far more than they use.
+            bounds["-d"] = -(-limits.memory // 1024)
+        # Without a namespace of their own, all processes of the account would count.
+        processes = str(limits.processes) if self._isolator.isolates else ""
+        return [processes, *(part for name, value in bounds.items() for part in (name, str(value)))]
 
     async def _interrupt(self) -> None:
         """Kill everything but the driver, until the driver says that the command is over."""
         # Again and again, for the first signal may come before the command has started.
-        for _ in range(100):
-            signal.pidfd_send_signal(self._driver, signal.SIGUSR1)
-            with contextlib.suppress(TimeoutError):
+        for _ in range(TRIES):
+            with contextlib.suppress(TimeoutError, ProcessLookupError):
+                signal.pidfd_send_signal(self._driver, signal.SIGUSR1)
                 async with asyncio.timeout(GRACE / 100):
-                    await self._reply()
+                    with contextlib.suppress(ChannelError):
+                        await self._channel.answer()
                     return
-        raise BoxError("the driver of a sandbox does not answer")
-
-    async def _kill(self) -> None:
-        """Kill everything in the sandbox and wait until it is gone."""
-        try:
-            if self._process is None:
-                return
-            if not self._isolator.isolates:
-                kill_session(self._process.pid, self._home)
-            # The end of a pid namespace's first process is the end of all others.
-            for descriptor in (self._driver, self._child):
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                await readable(descriptor)
-            self._process.wait()
-        finally:
-            for descriptor in set(self._open):
-                self._close(descriptor)
-
-    def _show(self, name: str, content: bytes) -> None:
-        path = self._control / name
-        path.write_bytes(content)
-        # Whatever the server's umask is.
-        path.chmod(0o644)
+        # Commands can take from the driver what it needs to go on.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._driver, signal.SIGKILL)
 
     def _pipe(self) -> tuple[int, int]:
         read, write = os.pipe()
@@ -233,25 +250,17 @@ class Box:
         os.close(descriptor)
 
 
-def kill_session(leader: int, home: Path) -> None:
-    """Kill what a process that leads a session started, as far as that can be found."""
-    # Several times, for a process may fork while the list is read.
-    for _ in range(10):
-        pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-        found = [pid for pid in pids if pid != leader and belongs(pid, leader, home)]
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if not found:
-            break
-
-
-def belongs(pid: int, leader: int, home: Path) -> bool:
-    """Tell whether a process is in the session of leader, or was given the home of a sandbox."""
-    with contextlib.suppress(OSError):
-        environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        return os.getsid(pid) == leader or b"HOME=%b" % os.fsencode(home) in environ
-    return False
+def holding(content: bytes) -> int:
+    """Return a descriptor from which content can be read once."""
+    descriptor = os.memfd_create("sandbox")
+    try:
+        # Both are smaller than what is written at once.
+        os.write(descriptor, content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 async def child_pid(info: int) -> int:

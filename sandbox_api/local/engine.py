@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import tempfile
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sandbox_client.models import CommandResult, ExecutionResult, SandboxErrCode
 
 from .archive import ArchiveError, pack
-from .box import Box, BoxError, Output, whole
-from .files import FOLDER, open_inside, remove
-from .isolation import HOME, PATH
+from .box import Box, BoxError, whole
+from .files import FOLDER, open_inside
+from .isolation import HOME
 from .job import Command, Job, Refusal
+from .pool import Pool
 from .unpack import Unpacker
+from .watch import watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
 
     from .isolation import Isolator
     from .limits import Limits
+    from .output import Output
     from .store import Store
 
 OVERLOADED = "Sandbox overloaded, retry after a few seconds."
@@ -44,14 +46,20 @@ class Run:
 
 
 class Engine:
-    """Execute jobs in sandboxes below the folder work, a limited number at once."""
+    """Execute jobs in sandboxes below the folder work, a limited number at once.
+
+    To be made in the event loop that it is used in.
+    """
 
     def __init__(self, isolator: Isolator, work: Path, store: Store, limits: Limits) -> None:
         self.isolator = isolator
         self.limits = limits
-        self._work = work
         self._store = store
+        self._pool = Pool(isolator, work, limits)
+        self._pool.fill()
+        # Who waited longest is served first.
         self._free = asyncio.Semaphore(limits.slots)
+        self._waiting = 0
         self.busy = 0
         """Executions that are running now."""
         self._tasks: set[asyncio.Task[Any] | None] = set()
@@ -62,28 +70,25 @@ class Engine:
         Raise Refusal when all slots stay taken or an archive can not be used, and BoxError
         when no sandbox can be started.
         """
-        async with self._slot(), self._folder() as folder:
-            home = folder / "home"
+        async with self._slot(), self._box(job.environ) as box:
             if upload or job.environment:
-                await whole(asyncio.to_thread(self._lay, home, job, upload))
-            environ = self._environ(home) | job.environ
-            async with Box(self.isolator, home, folder / "control", environ) as box:
+                await whole(asyncio.to_thread(self._lay, box.home, job, upload))
+            async with watched(box, self.limits):
                 run = await self._run(box, job)
+            await whole(box.end())
             # Everything in the sandbox is dead: nothing changes under the hands of what follows.
             total = time.monotonic() - run.started
-            return await whole(asyncio.to_thread(self._finish, home, job, run, total))
+            if job.result_path is None and not job.save:
+                return ExecutionResult(run.status, run.results, total)
+            return await whole(asyncio.to_thread(self._finish, box.home, job, run, total))
 
     async def output(self, commands: list[str], seconds: float) -> list[str]:
         """Return what each command writes, run in a fresh sandbox within seconds in all."""
-        async with self._folder() as folder:
-            home = folder / "home"
-            control = folder / "control"
+        async with self._box({}) as box:
             end = time.monotonic() + seconds
-            async with Box(self.isolator, home, control, self._environ(home)) as box:
-                outcomes = [
-                    await box.run(text, max(end - time.monotonic(), 0.1), 1 << 24)
-                    for text in commands
-                ]
+            outcomes = [
+                await box.run(text, max(end - time.monotonic(), 0.1), 1 << 24) for text in commands
+            ]
         return [decoded(outcome.stdout) if outcome else "" for outcome in outcomes]
 
     async def close(self) -> None:
@@ -92,14 +97,20 @@ class Engine:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+        await self._pool.close()
 
     @asynccontextmanager
     async def _slot(self) -> AsyncGenerator[None]:
+        if self._waiting >= self.limits.queue:
+            raise Refusal(503, OVERLOADED)
+        self._waiting += 1
         try:
             async with asyncio.timeout(self.limits.patience):
                 await self._free.acquire()
         except TimeoutError:
             raise Refusal(503, OVERLOADED) from None
+        finally:
+            self._waiting -= 1
         self.busy += 1
         try:
             yield
@@ -108,24 +119,15 @@ class Engine:
             self._free.release()
 
     @asynccontextmanager
-    async def _folder(self) -> AsyncGenerator[Path]:
-        folder = Path(tempfile.mkdtemp(dir=self._work))
+    async def _box(self, environ: dict[str, str]) -> AsyncGenerator[Box]:
         task = asyncio.current_task()
         self._tasks.add(task)
         try:
-            for part in (folder / "home", folder / "control"):
-                part.mkdir()
-                part.chmod(0o755)
-            for part in (folder, folder / "home"):
-                self.isolator.give(part)
-            yield folder
+            async with self._pool.box() as box:
+                box.set(environ)
+                yield box
         finally:
-            await whole(asyncio.to_thread(remove, folder))
             self._tasks.discard(task)
-
-    def _environ(self, home: Path) -> dict[str, str]:
-        shown = HOME if self.isolator.isolates else str(home)
-        return {"PATH": PATH, "HOME": shown, "USER": "student", "LANG": "C.UTF-8"}
 
     def _lay(self, home: Path, job: Job, upload: IO[bytes] | None) -> None:
         unpacker = Unpacker(home, self.limits, self.isolator.account)
@@ -150,6 +152,8 @@ class Engine:
             result = await self._command(box, command, left, run, started)
             run.results.append(result)
             ignored = command.may_fail and result.exit_code != SandboxErrCode.UNKNOWN
+            # What all commands of a request may use together is used up.
+            ignored = ignored and box.exceeded is None
             if result.exit_code != 0 and not ignored:
                 run.status = result.exit_code
                 break
@@ -158,11 +162,9 @@ class Engine:
     async def _command(
         self, box: Box, command: Command, left: float, run: Run, started: float
     ) -> CommandResult:
-        def result(exit_code: int, stdout: str, stderr: str, **more: bool) -> CommandResult:
+        def result(exit_code: int, stdout: str, stderr: str, **more: Any) -> CommandResult:
             seconds = time.monotonic() - started
-            made = CommandResult(command.text, exit_code, stdout, stderr, seconds)
-            made.update(more)
-            return made
+            return CommandResult(command.text, exit_code, stdout, stderr, seconds, **more)
 
         bound = left if command.timeout is None else min(command.timeout, left)
         timed_out = f"Command timed out after {bound} seconds\n"
@@ -179,7 +181,9 @@ class Engine:
         stdout, stderr = outcome.stdout, outcome.stderr
         run.room -= len(stdout.data) + len(stderr.data)
         cut = {"stdout_truncated": stdout.truncated, "stderr_truncated": stderr.truncated}
-        more = {name: True for name, value in cut.items() if value}
+        more: dict[str, Any] = {name: True for name, value in cut.items() if value}
+        if outcome.exceeded:
+            more["exceeded"] = outcome.exceeded
         return result(outcome.exit_code, decoded(stdout), decoded(stderr), **more)
 
     def _finish(self, home: Path, job: Job, run: Run, total: float) -> ExecutionResult:

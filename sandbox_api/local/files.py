@@ -71,6 +71,10 @@ def open_anyway(path: str, flags: int, root: int) -> int:
 
 def remove(folder: Path) -> None:
     """Remove a folder, whatever modes and depth what is in it has."""
+    # Most are empty.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+        return
     with contextlib.suppress(OSError, RecursionError):
         shutil.rmtree(folder)
     if not folder.exists():

@@ -2,63 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import cgroups, seccomp
+from .layout import HOME, PATH, namespaces, scratch, system
+from .limits import MIB, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["CONTROL", "HOME", "PATH", "Isolation", "IsolationError", "Isolator", "probe"]
 
 Isolation = Literal["bubblewrap", "none"]
 
-HOME = "/home/student"
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CONTROL = "/run/sandbox"
+
+# The driver has all that commands have, but needs no locale.
+DRIVER = {"LC_ALL": "C"}
 
 # The account that bubblewrap runs as when the server runs as root: the kernel exempts the host's
 # root from the limit on processes, and /proc/sys belongs to it.
 NOBODY = 65534
-
-PROCESSES = 256
-SCRATCH = 512 * 1024 * 1024
-
-# What commands may see of /etc: enough to find libraries, interpreters' settings, certificates
-# and time zones, nothing that names or describes this machine or its users.
-ETC = (
-    "alternatives",
-    "bash.bashrc",
-    "ca-certificates.conf",
-    "debian_version",
-    "fonts",
-    "inputrc",
-    "java*",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "localtime",
-    "magic*",
-    "mime.types",
-    "nsswitch.conf",
-    "os-release",
-    "perl",
-    "pki/tls/certs",
-    "protocols",
-    "python3*",
-    "services",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-    "timezone",
-)
-
-OWN_ETC = {
-    "passwd": f"root:x:0:0:root:/root:/bin/bash\nstudent:x:1000:1000::{HOME}:/bin/bash\n",
-    "group": "root:x:0:\nstudent:x:1000:\n",
-    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n",
-}
 
 
 class IsolationError(RuntimeError):
@@ -78,14 +53,6 @@ class IsolationError(RuntimeError):
         )
 
 
-class Account(TypedDict, total=False):
-    """The arguments of `subprocess.Popen` that choose an account."""
-
-    user: int
-    group: int
-    extra_groups: list[int]
-
-
 @dataclass(frozen=True)
 class Isolator:
     """A way of isolating that was tried and works."""
@@ -93,47 +60,109 @@ class Isolator:
     version: str
     """What isolates, as in `bubblewrap 0.11.0`, or `none`."""
 
+    bwrap: str = ""
+    """The path of bubblewrap; empty when nothing isolates."""
+
     options: tuple[str, ...] = ()
-    """The command line up to what differs between sandboxes; empty when nothing isolates."""
+    """Its options up to what differs between sandboxes."""
 
     account: int | None = None
     """User and group id to run as, when it is not the server's own."""
 
+    filter: bytes | None = None
+    """The filter of system calls, or None where the kernel takes none."""
+
+    mounts: cgroups.Mounts | None = None
+    """Where control groups can be made, or None when nowhere."""
+
+    network: bool = False
+    """Whether commands may use the network of the host."""
+
     @property
     def isolates(self) -> bool:
         """Tell whether commands are isolated at all."""
-        return bool(self.options)
+        return bool(self.bwrap)
 
-    def popen_account(self) -> Account:
-        """Return the arguments of `subprocess.Popen` that choose the account."""
-        if self.account is None:
-            return {}
-        return {"user": self.account, "group": self.account, "extra_groups": []}
+    def guards(self, limits: Limits) -> str:
+        """Say in a few sentences what bounds commands, and what that leaves unguarded."""
+        held = self.mounts.folders.keys() if self.mounts else set[str]()
+        names = {"memory": "memory", "pids": "processes"}
+        grouped = [name for controller, name in names.items() if controller in held]
+        polled = ["processor time", "disk space"]
+        if "memory" not in held:
+            polled.insert(0, "memory")
+        text = (
+            f"Each request may use {limits.memory // MIB} MiB of memory, {limits.processes} "
+            f"processes, {limits.cpu_time:g} s of processor time and {limits.disk // MIB} MiB of "
+            "disk space. "
+        )
+        if self.mounts and grouped:
+            text += (
+                f"Control groups (version {self.mounts.version}) bound {' and '.join(grouped)}. "
+            )
+        text += (
+            f"Unguarded: {', '.join(polled)} are only looked at a few times a second, and input "
+            "and output not at all."
+        )
+        if not self.isolates and "pids" not in held:
+            text += " Processes are not bounded."
+        if self.isolates and self.filter is None:
+            text += " The kernel takes no filter of system calls."
+        if self.network:
+            text += " Commands can use the network."
+        return text
 
     def give(self, path: Path) -> None:
         """Make the account the owner of path."""
         if self.account is not None:
             os.chown(path, self.account, self.account)
 
-    def command(self, home: Path, control: Path, info: int) -> list[str]:
-        """Return the command line of one sandbox, without what to run in it.
+    def command(
+        self, home: Path, control: Path, driver: Sequence[str], numbers: tuple[int, int, int]
+    ) -> tuple[list[str], list[bytes]]:
+        """Return the command line that runs driver in a sandbox, and what it reads.
 
-        home becomes the working directory, control is shown read-only, and the descriptor info
-        receives the process id of the sandbox as JSON.
+        home becomes the working directory, control is shown read-only. Of the descriptors that are
+        numbered, the first receives the process id of the sandbox as JSON, and the others have to
+        hold what it reads.
         """
+        if not self.isolates:
+            return list(driver), []
+        info, options, filters = numbers
         mounts = ["--bind", str(home), HOME, "--ro-bind", str(control), CONTROL]
         # Last of all: what was made on the way, and /proc with its settings, become read-only.
         sealed = ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
-        return [*self.options, *mounts, *sealed, "--chdir", HOME, "--info-fd", str(info), "--"]
+        parts = [*mounts, *sealed, "--chdir", HOME, "--info-fd", str(info)]
+        parts += [part for pair in DRIVER.items() for part in ("--setenv", *pair)]
+        if self.filter is not None:
+            parts += ["--seccomp", str(filters)]
+        # Not in the command line, which every user of the host can read.
+        text = self._text + arguments(parts)
+        return [self.bwrap, "--args", str(options), "--", *driver], [text, self.filter or b""]
+
+    @cached_property
+    def _text(self) -> bytes:
+        return arguments(self.options)
 
 
-def probe(isolation: Isolation, work: Path) -> Isolator:
+def arguments(parts: Iterable[str]) -> bytes:
+    """Return options in the form in which bubblewrap reads them from a descriptor."""
+    return b"".join(b"%b\0" % os.fsencode(part) for part in parts)
+
+
+def probe(
+    isolation: Isolation, work: Path, *, limits: Limits | None = None, network: bool = False
+) -> Isolator:
     """Return the best isolator that really works for sandboxes below the folder work.
 
-    Take about 10 ms. Raise IsolationError when there is none, and ValueError for an unknown name.
+    With network, commands may use the host's. Take about 30 ms. Raise IsolationError when there is
+    none, and ValueError for an unknown name.
     """
+    limits = limits or Limits()
+    network = network or limits.network
+    mounts = cgroups.find(limits)
     if isolation == "none":
-        return Isolator("none")
+        return Isolator("none", mounts=mounts, network=True)
     if isolation != "bubblewrap":
         raise ValueError(f'isolation must be "bubblewrap" or "none", not {isolation!r}')
     if sys.platform != "linux":
@@ -146,15 +175,24 @@ def probe(isolation: Isolation, work: Path) -> Isolator:
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise IsolationError(f"{bwrap} does not start ({error})") from error
-    options = (bwrap, *namespaces(help_text), *file_system(help_text, work))
-    accounts = [NOBODY, None] if os.geteuid() == 0 else [None]
-    refusal = ""
-    for account in accounts:
-        isolator = Isolator(version.strip(), options, account)
-        refusal = trial(isolator, work)
-        if not refusal:
-            return isolator
-    raise IsolationError(f"{bwrap} was refused: {refusal}")
+    options = namespaces(help_text) + (["--share-net"] if network else [])
+    options += [*system(work / "etc", network=network), *scratch(help_text, limits.scratch)]
+    best = Isolator(
+        version.strip(),
+        bwrap,
+        tuple(options),
+        NOBODY if os.geteuid() == 0 else None,
+        seccomp.program(platform.machine()),
+        mounts,
+        network,
+    )
+    reason = ""
+    for isolator in (best, replace(best, filter=None)):
+        for account in dict.fromkeys((best.account, None)):
+            reason = trial(replace(isolator, account=account), work)
+            if not reason:
+                return replace(isolator, account=account)
+    raise IsolationError(f"{bwrap} was refused: {reason}")
 
 
 def find_bwrap() -> str:
@@ -171,64 +209,34 @@ def find_bwrap() -> str:
 
 def trial(isolator: Isolator, work: Path) -> str:
     """Run `true` in a sandbox and return why that failed, or nothing."""
-    with tempfile.TemporaryDirectory(dir=work) as name:
+    account: dict[str, Any] = {}
+    if isolator.account is not None:
+        account = {"user": isolator.account, "group": isolator.account, "extra_groups": []}
+    with tempfile.TemporaryDirectory(dir=work) as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         isolator.give(folder)
-        info, info_end = os.pipe()
+        info, options, filters = (
+            stack.enter_context(open(os.memfd_create("sandbox"), "w+b", buffering=0))  # noqa: PTH123
+            for _ in range(3)
+        )
+        numbers = info.fileno(), options.fileno(), filters.fileno()
+        command, contents = isolator.command(folder, folder, ["true"], numbers)
+        for file, content in zip((options, filters), contents, strict=True):
+            file.write(content)
+            file.seek(0)
         try:
             result = subprocess.run(  # noqa: S603
-                [*isolator.command(folder, folder, info_end), "true"],
+                command,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
                 timeout=30,
-                pass_fds=[info_end],
+                pass_fds=numbers,
                 env={},
-                **isolator.popen_account(),
+                **account,
             )
         except (OSError, subprocess.SubprocessError) as error:
             return str(error)
-        finally:
-            os.close(info)
-            os.close(info_end)
     if result.returncode == 0:
         return ""
     return result.stderr.strip()[-500:] or f"exit code {result.returncode}"
-
-
-def namespaces(help_text: str) -> list[str]:
-    """Return the options that take everything but files from the commands."""
-    options = ["--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000"]
-    options += ["--hostname", "sandbox", "--die-with-parent", "--new-session", "--as-pid-1"]
-    options += ["--clearenv", "--setenv", "PATH", PATH, "--cap-drop", "ALL"]
-    if "--disable-userns" in help_text:
-        options.append("--disable-userns")
-    return options
-
-
-def file_system(help_text: str, work: Path) -> list[str]:
-    """Return the options that build the file system, apart from the working directory."""
-    sized = ["--size", str(SCRATCH)] if "--size" in help_text else []
-    scratch = ["--perms", "1777"] if "--perms" in help_text else []
-    options = ["--ro-bind", "/usr", "/usr"]
-    for path in (Path("/", name) for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")):
-        if path.is_symlink():
-            options += ["--symlink", str(path.readlink()), str(path)]
-        elif path.is_dir():
-            options += ["--ro-bind", str(path), str(path)]
-    for path in sorted(found for pattern in ETC for found in Path("/etc").glob(pattern)):
-        options += ["--ro-bind-try", str(path), str(path)]
-    own = work / "etc"
-    own.mkdir(exist_ok=True)
-    own.chmod(0o755)
-    for name, text in OWN_ETC.items():
-        (own / name).write_text(text)
-        (own / name).chmod(0o644)
-        options += ["--ro-bind", str(own / name), f"/etc/{name}"]
-    options += ["--symlink", "/proc/self/mounts", "/etc/mtab"]
-    if Path("/var/lib/dpkg").is_dir():
-        options += ["--ro-bind", "/var/lib/dpkg", "/var/lib/dpkg"]
-    options += ["--proc", "/proc", "--dev", "/dev"]
-    for folder in ("/tmp", "/dev/shm"):  # noqa: S108
-        options += [*scratch, *sized, "--tmpfs", folder]
-    return [*options, "--symlink", "/tmp", "/var/tmp"]  # noqa: S108

@@ -13,6 +13,11 @@ def default_slots() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
+def default_warm() -> int:
+    """Return how many sandboxes are kept ready by default: one a core, but not many."""
+    return min(os.cpu_count() or 1, 4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Bounds on one server. Sizes are in bytes, times in seconds."""
@@ -23,8 +28,41 @@ class Limits:
     patience: float = 2.0
     """How long a request waits for a slot."""
 
+    queue: int = 256
+    """Requests that wait for a slot at once."""
+
+    warm: int = field(default_factory=default_warm)
+    """Sandboxes that are started before a request needs them."""
+
+    network: bool = False
+    """Whether commands may use the network of the host."""
+
     run_time: float = 10.0
     """How long all the commands of a request may take together."""
+
+    cpu_time: float = 20.0
+    """Processor time that all processes of a request may use together."""
+
+    memory: int = 1024 * MIB
+    """Memory of all processes of a request together, files in /tmp and /dev/shm included."""
+
+    processes: int = 256
+    """Processes and threads of a request at once."""
+
+    open_files: int = 1024
+    """Files that a process may have open."""
+
+    file_size: int = 1024 * MIB
+    """Size of a file that a command writes."""
+
+    disk: int = 2048 * MIB
+    """Disk space that the working directory may take."""
+
+    files: int = 200_000
+    """Files and directories that the working directory may hold."""
+
+    scratch: int = 512 * MIB
+    """Size of /tmp, and as much of /dev/shm."""
 
     config_size: int = 2_621_440
     """Size of the `config` field."""

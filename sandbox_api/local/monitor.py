@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import psutil
+from typing import TYPE_CHECKING
 
 from sandbox_client import SERVER_VERSION
 from sandbox_client.models import (
@@ -30,14 +26,16 @@ from sandbox_client.models import (
     Usage,
 )
 
-from .isolation import PROCESSES
+from .machine import Machine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .engine import Engine
 
 
-# Rates over less than this, in seconds, would be noise.
-SHORTEST = 0.5
+# How often to look how busy the machine is, in seconds.
+SAMPLE = 2.0
 LIBRARIES_SECONDS = 60.0
 
 # What to run in a sandbox to list each kind; each line of output is a name, a tab and a version.
@@ -78,52 +76,54 @@ class Monitor:
         self._totals: dict[str, dict[str, float]] = {}
         self._rates: dict[str, dict[str, float]] = {}
         self._cpu = 0.0
-        self._sample()
+        self._machine = Machine()
+        self.sample()
 
     def specifications(self) -> Specifications:
-        """Return what the machine is."""
-        frequency = cpu_frequency()
-        storage = devices()
+        """Return what the machine is, and what each sandbox may use of it."""
+        machine, limits = self._machine, self._engine.limits
+        _, lowest, highest = machine.frequency()
+        period, quota = machine.cpu_quota()
+        isolates = self._engine.isolator.isolates
         return Specifications(
             host=HostSpecifications(
                 cpu=HostCpu(
-                    core=psutil.cpu_count(logical=False),
-                    logical=psutil.cpu_count(),
-                    freq_min=frequency[1],
-                    freq_max=frequency[2],
+                    core=machine.cores(),
+                    logical=machine.logical(),
+                    freq_min=lowest,
+                    freq_max=highest,
                 ),
                 memory=HostMemory(
-                    ram=psutil.virtual_memory().total,
-                    swap=psutil.swap_memory().total,
-                    storage={device: usage.total for device, usage in storage.items()},
+                    ram=machine.ram(),
+                    swap=machine.swap()[0],
+                    storage={device: usage.total for device, usage in machine.devices().items()},
                 ),
                 docker_version=self._engine.isolator.version,
                 sandbox_version=SERVER_VERSION,
             ),
             container=ContainerSpecifications(
-                count=self._engine.limits.slots,
-                cpu=ContainerCpu(count=psutil.cpu_count() or 1, period=-1, shares=-1, quota=-1),
-                memory=ContainerMemory(ram=-1, swap=-1, storage=-1),
+                count=limits.slots,
+                cpu=ContainerCpu(
+                    count=machine.logical() or 1, period=period, shares=-1, quota=quota
+                ),
+                memory=ContainerMemory(ram=limits.memory, swap=0, storage=limits.disk),
                 io=ContainerIo(read_iops={}, read_bps={}, write_iops={}, write_bps={}),
-                process=PROCESSES if self._engine.isolator.isolates else -1,
-                working_dir_device=device_of(self._work),
+                process=limits.processes if isolates else -1,
+                working_dir_device=machine.device_of(self._work),
             ),
         )
 
     def usage(self) -> Usage:
-        """Return how busy the machine is, since the last time that this was asked."""
-        self._sample()
-        cores = psutil.cpu_count() or 1
+        """Return how busy the machine is, and was between the last two samples."""
+        machine = self._machine
         return Usage(
             cpu=CpuUsage(
-                frequency=cpu_frequency()[0],
-                usage=self._cpu,
-                usage_avg=[load / cores for load in os.getloadavg()],
+                frequency=machine.frequency()[0], usage=self._cpu, usage_avg=machine.load()
             ),
             memory=MemoryUsage(
-                ram=psutil.virtual_memory().used,
-                swap=psutil.swap_memory().used,
-                storage={device: usage.used for device, usage in devices().items()},
+                ram=machine.ram_used(),
+                swap=machine.swap()[1],
+                storage={device: usage.used for device, usage in machine.devices().items()},
             ),
             io=IoUsage(
                 read_iops=self._rates["read_count"],
@@ -137,7 +137,7 @@ class Monitor:
                 sent_packets=self._rates["packets_sent"][""],
                 received_packets=self._rates["packets_recv"][""],
             ),
-            process=len(psutil.pids()),
+            process=machine.processes(),
             container=self._engine.busy,
         )
 
@@ -159,14 +159,12 @@ class Monitor:
                 )
             return self._libraries
 
-    def _sample(self) -> None:
-        """Work out the rates since the last sample."""
-        elapsed = time.monotonic() - self._sampled
-        if self._totals and elapsed < SHORTEST:
-            return
-        self._sampled = time.monotonic()
-        self._cpu = psutil.cpu_percent(interval=None) / 100
-        totals = counters()
+    def sample(self) -> None:
+        """Work out the rates since the last sample; not to be called twice at once."""
+        now = time.monotonic()
+        elapsed, self._sampled = now - self._sampled, now
+        self._cpu = self._machine.busy()
+        totals = self._machine.counters()
         for name, values in totals.items():
             before = self._totals.get(name, values)
             self._rates[name] = {
@@ -174,49 +172,6 @@ class Monitor:
                 for key, value in values.items()
             }
         self._totals = totals
-
-
-def counters() -> dict[str, dict[str, float]]:
-    """Return what was read, written, sent and received since the machine started."""
-    disks: dict[str, Any] = psutil.disk_io_counters(perdisk=True) or {}
-    known = {device: disks[Path(device).name] for device in devices() if Path(device).name in disks}
-    network = psutil.net_io_counters()
-    totals: dict[str, dict[str, float]] = {
-        name: {device: getattr(disk, name) for device, disk in known.items()}
-        for name in ("read_count", "read_bytes", "write_count", "write_bytes")
-    }
-    for name in ("bytes_sent", "bytes_recv", "packets_sent", "packets_recv"):
-        totals[name] = {"": getattr(network, name, 0)}
-    return totals
-
-
-def cpu_frequency() -> tuple[float, float, float]:
-    """Return the current, lowest and highest frequency in MHz, 0.0 for what is not known."""
-    try:
-        found = psutil.cpu_freq()
-    except (OSError, RuntimeError, NotImplementedError):
-        found = None
-    return (found.current, found.min, found.max) if found else (0.0, 0.0, 0.0)
-
-
-def devices() -> dict[str, Any]:
-    """Return psutil's usage of each device that holds a file system."""
-    found: dict[str, Any] = {}
-    for partition in psutil.disk_partitions():
-        try:
-            found.setdefault(partition.device, psutil.disk_usage(partition.mountpoint))
-        except OSError:
-            continue
-    return found
-
-
-def device_of(folder: Path) -> str:
-    """Return the device that folder lies on, or nothing when it is not known."""
-    for parent in (folder.resolve(), *folder.resolve().parents):
-        for partition in psutil.disk_partitions(all=True):
-            if partition.mountpoint == str(parent):
-                return str(partition.device)
-    return ""
 
 
 def versions(lines: list[str]) -> dict[str, str]:

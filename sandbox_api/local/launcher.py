@@ -1,0 +1,105 @@
+"""Have processes started by another, small one: see `launch`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .launch import FIRST, SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["FIRST", "LaunchError", "Launcher"]
+
+SCRIPT = Path(__file__).with_name("launch.py")
+
+
+class LaunchError(RuntimeError):
+    """A process could not be started."""
+
+
+class Launcher:
+    """Start processes as account, or as this process's own. They end with the launcher."""
+
+    def __init__(self, account: int | None) -> None:
+        self._account = account
+        self._lock = asyncio.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._open()
+
+    async def launch(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        folder: Path,
+        descriptors: Sequence[int],
+    ) -> tuple[int, int]:
+        """Start a process in a session of its own, and return its id and a pidfd.
+
+        It has the last descriptor as its output, and the others under the numbers from FIRST on.
+        Not to be cancelled. Raise LaunchError when it does not start.
+        """
+        wanted = {
+            "command": list(command),
+            "environ": [f"{name}={value}" for name, value in environ.items()],
+            "folder": [str(folder)],
+        }
+        async with self._lock:
+            try:
+                return await self._ask(json.dumps(wanted).encode(), descriptors)
+            except (ConnectionError, EOFError):
+                # It was killed; so were all that it started, but another one may do better.
+                self.close()
+                self._open()
+                try:
+                    return await self._ask(json.dumps(wanted).encode(), descriptors)
+                except (ConnectionError, EOFError) as error:
+                    raise LaunchError("the launcher of sandboxes was killed") from error
+
+    def close(self) -> None:
+        """End the launcher, and with it what it started."""
+        if self._process:
+            self._socket.close()
+            self._process.wait()
+            self._process = None
+
+    def _open(self) -> None:
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        account = [] if self._account is None else [str(self._account)]
+        with other:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-I", "-S", str(SCRIPT), str(other.fileno()), *account],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[other.fileno()],
+                start_new_session=True,
+                cwd="/",
+            )
+
+    async def _ask(self, text: bytes, descriptors: Sequence[int]) -> tuple[int, int]:
+        if len(text) > SIZE:
+            raise LaunchError("the command line is too long")
+        loop = asyncio.get_running_loop()
+        socket.send_fds(self._socket, [text], list(descriptors))
+        ready = asyncio.Event()
+        loop.add_reader(self._socket, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(self._socket)
+        answer, found, _, _ = socket.recv_fds(self._socket, SIZE, 1)
+        if not answer:
+            raise EOFError
+        if not found:
+            raise LaunchError(answer.decode(errors="replace"))
+        os.set_inheritable(found[0], False)
+        return int(answer), found[0]

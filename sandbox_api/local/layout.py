@@ -1,0 +1,135 @@
+"""What commands see of the machine: the options of bubblewrap for namespaces and files."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from itertools import islice
+from pathlib import Path
+
+HOME = "/home/student"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# The variables that commands have, if they are not given others.
+ENVIRON = {"PATH": PATH, "HOME": HOME, "USER": "student", "LANG": "C.UTF-8"}
+
+# What commands may see of /etc: enough to find libraries, interpreters' settings, certificates
+# and time zones, nothing that names or describes this machine or its users.
+ETC = (
+    "alternatives",
+    "bash.bashrc",
+    "ca-certificates.conf",
+    "debian_version",
+    "fonts",
+    "inputrc",
+    "java*",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "magic*",
+    "mime.types",
+    "nsswitch.conf",
+    "os-release",
+    "perl",
+    "pki/tls/certs",
+    "protocols",
+    "python3*",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+)
+
+# How many files make a folder large.
+MANY = 17
+
+OWN_ETC = {
+    "passwd": f"root:x:0:0:root:/root:/bin/bash\nstudent:x:1000:1000::{HOME}:/bin/bash\n",
+    "group": "root:x:0:\nstudent:x:1000:\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n",
+}
+
+
+def namespaces(help_text: str) -> list[str]:
+    """Return the options that take everything but files from the commands."""
+    options = ["--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000"]
+    options += ["--hostname", "sandbox", "--die-with-parent", "--new-session", "--as-pid-1"]
+    options += ["--clearenv", "--cap-drop", "ALL"]
+    options += [part for pair in ENVIRON.items() for part in ("--setenv", *pair)]
+    if "--disable-userns" in help_text:
+        options.append("--disable-userns")
+    return options
+
+
+def system(etc: Path, *, network: bool) -> list[str]:
+    """Return the options that show what is read-only of the system; make etc to be its /etc."""
+    options = ["--ro-bind", "/usr", "/usr"]
+    for path in (Path("/", name) for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")):
+        if path.is_symlink():
+            options += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            options += ["--ro-bind", str(path), str(path)]
+    options += ["--ro-bind", str(etc), "/etc", *make_etc(etc, network=network)]
+    if Path("/var/lib/dpkg").is_dir():
+        options += ["--ro-bind", "/var/lib/dpkg", "/var/lib/dpkg"]
+    return [*options, "--proc", "/proc", "--dev", "/dev"]
+
+
+def scratch(help_text: str, size: int) -> list[str]:
+    """Return the options for the folders that anybody may write to, of so many bytes each."""
+    options: list[str] = []
+    for folder in ("/tmp", "/dev/shm"):  # noqa: S108
+        options += ["--perms", "1777"] if "--perms" in help_text else []
+        options += ["--size", str(size)] if "--size" in help_text else []
+        options += ["--tmpfs", folder]
+    return [*options, "--symlink", "/tmp", "/var/tmp"]  # noqa: S108
+
+
+def make_etc(etc: Path, *, network: bool) -> list[str]:
+    """Make what commands see as /etc, and return options for what is not copied into it.
+
+    Each mount costs every sandbox a tenth of a millisecond, and each copy costs the start of the
+    server as much, so only large folders are mounted.
+    """
+    options: list[str] = []
+    etc.mkdir(exist_ok=True)
+    found = {path for pattern in ETC for path in Path("/etc").glob(pattern)}
+    for path in sorted(found | ({Path("/etc/resolv.conf")} if network else set())):
+        into = etc / path.relative_to("/etc")
+        for folder in reversed([parent for parent in into.parents if etc in parent.parents]):
+            make_folder(folder)
+        if not path.is_dir():
+            with contextlib.suppress(OSError):
+                shutil.copy2(path, into)
+        elif sum(1 for _ in islice(path.rglob("*"), MANY)) < MANY:
+            copy_folder(path, into)
+        else:
+            make_folder(into)
+            options += ["--ro-bind", str(path), str(path)]
+    for name, text in OWN_ETC.items():
+        (etc / name).write_text(text)
+        (etc / name).chmod(0o644)
+    (etc / "mtab").unlink(missing_ok=True)
+    (etc / "mtab").symlink_to("/proc/self/mounts")
+    etc.chmod(0o755)
+    return options
+
+
+def copy_folder(path: Path, into: Path) -> None:
+    """Copy what this process may read of a folder; the links in it lead to what sandboxes show."""
+    make_folder(into)
+    with contextlib.suppress(OSError):
+        for each in path.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                copy_folder(each, into / each.name)
+                continue
+            with contextlib.suppress(OSError):
+                shutil.copy2(each, into / each.name, follow_symlinks=False)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that everybody can read, whatever the server's umask is."""
+    path.mkdir(exist_ok=True)
+    path.chmod(0o755)

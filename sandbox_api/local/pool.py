@@ -1,0 +1,149 @@
+"""Boxes that were started before anybody asked for one; each serves one request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections import deque
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .box import Box, BoxError, whole
+from .cgroups import Groups
+from .files import remove
+from .launcher import Launcher, LaunchError
+from .undertaker import Undertaker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from .isolation import Isolator
+    from .limits import Limits
+
+# How long not to try again after a box did not start, in seconds.
+REST = 1.0
+
+
+class Pool:
+    """Boxes below the folder work, up to a number of them started ahead.
+
+    Before the first is taken it is only one, so that a server that serves one request or none is
+    as quick to start. To be made, used and closed in one event loop.
+    """
+
+    def __init__(self, isolator: Isolator, work: Path, limits: Limits) -> None:
+        self._isolator = isolator
+        self._work = work
+        self._limits = limits
+        self._launcher = Launcher(isolator.account)
+        self._undertaker = Undertaker()
+        self._groups = Groups(isolator.mounts, limits) if isolator.mounts else None
+        for folder in set(self._groups.folders.values() if self._groups else ()):
+            self._undertaker.take("group", folder)
+        self._controls = Path(tempfile.mkdtemp(prefix="sandbox-control-", dir=quick(work)))
+        self._undertaker.take("folder", self._controls)
+        # Another account has to get at what is in it.
+        self._controls.chmod(0o711)
+        if self._groups:
+            self._groups.open()
+        self._ready: deque[Box] = deque()
+        self._remains: dict[Box, contextlib.ExitStack] = {}
+        self._size = min(1, limits.warm)
+        self._closed = False
+        self._filling: asyncio.Task[None] | None = None
+        self._taken = 0
+        self._idle = asyncio.Event()
+
+    @asynccontextmanager
+    async def box(self) -> AsyncGenerator[Box]:
+        """Give a box that nobody had before, and remove it in the end."""
+        self._taken += 1
+        self._idle.clear()
+        try:
+            box = await self._take()
+            self._size = self._limits.warm
+            self.fill()
+            try:
+                yield box
+            finally:
+                await whole(self._discard(box))
+        finally:
+            self._taken -= 1
+            if not self._taken:
+                self._idle.set()
+
+    async def close(self) -> None:
+        """Remove all boxes, when the taken ones have come back, and be of no more use."""
+        self._closed = True
+        if self._filling:
+            self._filling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._filling
+        while self._ready:
+            await self._discard(self._ready.popleft())
+        if self._taken:
+            await self._idle.wait()
+        await asyncio.to_thread(self._close)
+
+    async def _take(self) -> Box:
+        while self._ready:
+            box = self._ready.popleft()
+            if box.alive:
+                return box
+            await whole(self._discard(box))
+        return await self._make()
+
+    def fill(self) -> None:
+        """Start boxes in the background until there are enough."""
+        if not self._closed and len(self._ready) < self._size and self._filling is None:
+            self._filling = asyncio.get_running_loop().create_task(self._fill_up())
+
+    async def _fill_up(self) -> None:
+        try:
+            while not self._closed and len(self._ready) < self._size:
+                self._ready.append(await self._make())
+        except (BoxError, LaunchError, OSError):
+            # Whoever needs one will try again, and say what is wrong.
+            await asyncio.sleep(REST)
+        finally:
+            self._filling = None
+
+    async def _make(self) -> Box:
+        """Start a box."""
+        with contextlib.ExitStack() as stack:
+            home = Path(tempfile.mkdtemp(dir=self._work))
+            stack.callback(remove, home)
+            control = Path(tempfile.mkdtemp(dir=self._controls))
+            stack.callback(remove, control)
+            for folder in (home, control):
+                self._isolator.give(folder)
+            group = self._groups.make() if self._groups else None
+            if group:
+                stack.callback(group.remove)
+            box = Box(self._isolator, self._launcher, self._limits, home, control, group)
+            await box.start()
+            self._remains[box] = stack.pop_all()
+            return box
+
+    async def _discard(self, box: Box) -> None:
+        """End a box, and remove what it had."""
+        try:
+            await box.end()
+        finally:
+            await asyncio.to_thread(self._remains.pop(box).close)
+
+    def _close(self) -> None:
+        self._launcher.close()
+        remove(self._controls)
+        if self._groups:
+            self._groups.close()
+        self._undertaker.close()
+
+
+def quick(work: Path) -> Path:
+    """Return a folder in memory, if there is one, where to make many short-lived files."""
+    memory = Path("/dev/shm")  # noqa: S108
+    return memory if memory.is_dir() and os.access(memory, os.W_OK | os.X_OK) else work

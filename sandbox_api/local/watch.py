@@ -1,0 +1,260 @@
+"""Look at what a box uses while it runs, where the kernel does not hold it to its bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from stat import S_ISDIR
+from typing import TYPE_CHECKING, NamedTuple
+
+from .files import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from .box import Box
+    from .limits import Limits
+
+# How often to look, in seconds; what ends sooner is not looked at.
+INTERVAL = 0.15
+# How often to walk through the working directory when the disk does not fill up, in seconds, and
+# how many times as long as the last walk took to leave it alone.
+WALK, REST = 2.0, 10
+# What the disk must have lost since the last walk for the next, as a part of the bound.
+LOSS = 16
+# How deep folders are looked into.
+DEPTH = 100
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Process(NamedTuple):
+    """What /proc says about a process."""
+
+    parent: int
+    cpu: float
+    """Processor time of itself and its dead children, in seconds."""
+
+
+@asynccontextmanager
+async def watched(box: Box, limits: Limits) -> AsyncGenerator[None]:
+    """Kill everything in the box as soon as it is seen to exceed its bounds."""
+    loop = asyncio.get_running_loop()
+    watch = Watch(box, limits)
+    task: asyncio.Task[None] | None = None
+
+    def start() -> None:
+        nonlocal task
+        task = loop.create_task(watch.run())
+
+    timer = loop.call_later(INTERVAL, start)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if task:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+class Watch:
+    """Watches one box."""
+
+    def __init__(self, box: Box, limits: Limits) -> None:
+        self._box = box
+        self._limits = limits
+        self._walked = time.monotonic() - WALK
+        self._rest = 0.0
+        self._free = self._free_first = free_space(box.home)
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            if exceeded := await asyncio.to_thread(self.exceeded):
+                # And again, should the first signal come before a command has started.
+                self._box.kill(exceeded)
+            await asyncio.sleep(INTERVAL)
+
+    def exceeded(self) -> str | None:
+        """Return the bound that is exceeded, if any."""
+        group, limits = self._box.group, self._limits
+        used = group.cpu_time() if group else None
+        guarded = group and "memory" in group.folders
+        if used is None or not guarded:
+            processes = tree(self._box.pid)
+            if used is None:
+                used = sum(process.cpu for process in processes.values())
+            if not guarded and memory(processes, limits.memory) > limits.memory:
+                return "memory"
+        if used > limits.cpu_time:
+            return "cpu"
+        return "disk" if self._disk_is_full() else None
+
+    def _disk_is_full(self) -> bool:
+        now = time.monotonic()
+        if now < self._walked + self._rest:
+            return False
+        limits, free = self._limits, free_space(self._box.home)
+        if (self._free - free) * LOSS < limits.disk and now < self._walked + WALK:
+            return False
+        use = usage(self._box.home, limits)
+        size = use.size
+        if (self._free - free) * LOSS >= limits.disk:
+            size += unlinked(tree(self._box.pid), self._box.home)
+        if use.hidden:
+            # Somebody takes care not to be measured.
+            size = max(size, self._free_first - free)
+        self._walked = time.monotonic()
+        self._rest = REST * (self._walked - now)
+        self._free = free
+        return size > limits.disk or use.number > limits.files
+
+
+class Usage(NamedTuple):
+    """What a folder takes: bytes, how many files and folders, and whether some lie too deep."""
+
+    size: int
+    number: int
+    hidden: bool
+
+
+def free_space(home: Path) -> int:
+    """Return how many bytes are free on the disk of home."""
+    status = os.statvfs(home)
+    return status.f_bfree * status.f_frsize
+
+
+def usage(home: Path, limits: Limits) -> Usage:
+    """Return what a folder takes, or a part of it when that is more than the limits allow.
+
+    What is there may change at any moment, and must not lead elsewhere.
+    """
+    size = number = 0
+    hidden = False
+    seen: set[int] = set()
+    todo: list[tuple[str, ...]] = [()]
+    while todo and size <= limits.disk and number <= limits.files:
+        parts = todo.pop()
+        try:
+            folder = open_folder(home, parts)
+        except OSError:
+            continue
+        try:
+            found = entries(folder)
+        finally:
+            os.close(folder)
+        for name, status in found:
+            number += 1
+            if S_ISDIR(status.st_mode):
+                todo.append((*parts, name))
+            elif status.st_nlink > 1:
+                if status.st_ino in seen:
+                    continue
+                seen.add(status.st_ino)
+            size += status.st_blocks * 512
+        if len(parts) >= DEPTH:
+            hidden = True
+            todo = [each for each in todo if len(each) <= DEPTH]
+    return Usage(size, number, hidden)
+
+
+def open_folder(home: Path, parts: tuple[str, ...]) -> int:
+    """Open a folder below home, even when its mode forbids it, through no link."""
+    folder = os.open(home, FOLDER)
+    for part in parts:
+        above = folder
+        try:
+            try:
+                folder = os.open(part, FOLDER, dir_fd=above)
+            except PermissionError:
+                handle = os.open(part, os.O_PATH | FOLDER, dir_fd=above)
+                try:
+                    os.chmod(f"/proc/self/fd/{handle}", 0o700)  # noqa: PTH101
+                finally:
+                    os.close(handle)
+                folder = os.open(part, FOLDER, dir_fd=above)
+        finally:
+            os.close(above)
+    return folder
+
+
+def entries(folder: int) -> list[tuple[str, os.stat_result]]:
+    """Return what is in an open folder."""
+    found: list[tuple[str, os.stat_result]] = []
+    with contextlib.suppress(OSError), os.scandir(folder) as scan:
+        for entry in scan:
+            with contextlib.suppress(OSError):
+                found.append((entry.name, entry.stat(follow_symlinks=False)))
+    return found
+
+
+def unlinked(processes: dict[int, Process], home: Path) -> int:
+    """Return the space that files on the disk of home take which have no name any more."""
+    device = home.stat().st_dev
+    sizes: dict[int, int] = {}
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
+                with contextlib.suppress(OSError):
+                    status = os.stat(f"/proc/{pid}/fd/{name}")  # noqa: PTH116
+                    if status.st_dev == device and not status.st_nlink:
+                        sizes[status.st_ino] = status.st_blocks * 512
+    return sum(sizes.values())
+
+
+def tree(root: int) -> dict[int, Process]:
+    """Return a process and all that descend from it, by their ids."""
+    children: dict[int, list[int]] = {}
+    known: dict[int, Process] = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdecimal() and (process := stat(int(name))):
+            known[int(name)] = process
+            children.setdefault(process.parent, []).append(int(name))
+    found: dict[int, Process] = {}
+    todo = [root]
+    while todo:
+        pid = todo.pop()
+        if pid in known and pid not in found:
+            found[pid] = known[pid]
+            todo += children.get(pid, [])
+    return found
+
+
+def stat(pid: int) -> Process | None:
+    """Return what /proc says about a process, or None when there is none."""
+    try:
+        # Its name is in parentheses, and may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return Process(int(fields[1]), sum(map(int, fields[11:15])) / TICKS)
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def memory(processes: dict[int, Process], bound: int) -> int:
+    """Return the memory that processes have together; look closer when it may exceed bound."""
+    # Pages that several share count for each of them.
+    rough = sum(own_memory(pid) for pid in processes)
+    return sum(map(fair_memory, processes)) if rough > bound else rough
+
+
+def own_memory(pid: int) -> int:
+    """Return the memory of a process that is no copy of a file, in bytes."""
+    try:
+        resident, shared = Path(f"/proc/{pid}/statm").read_bytes().split()[1:3]
+        return (int(resident) - int(shared)) * PAGE
+    except (OSError, ValueError):
+        return 0
+
+
+def fair_memory(pid: int) -> int:
+    """Return the same, with pages shared by several processes divided among them."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines()
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss_Anon:"))
+    except (OSError, ValueError, IndexError):
+        return own_memory(pid)

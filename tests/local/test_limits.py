@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox_api.local import cgroups, isolation
+from sandbox_api.local.isolation import Isolator, probe
+from sandbox_api.local.limits import Limits
+from sandbox_api.local.watch import Watch, usage
+
+from .tight import ask, mib, run, running
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GROUPS = cgroups.find(Limits())
+grouped = pytest.mark.skipif(
+    GROUPS is None or "memory" not in GROUPS.folders, reason="no control groups may be made here"
+)
+
+HOG = "python3 -c 'x = bytearray(300 << 20); print(len(x))'"
+HOLD = 'import time; x = b"x" * (40 << 20); time.sleep(2)'
+HOGS = f"for i in 1 2 3 4 5 6; do python3 -c '{HOLD}' & done"
+BUSY = "python3 -c 'while True: pass'"
+FILL = "-for i in $(seq 200); do head -c 4000000 /dev/zero > $i; sleep 0.01; done"
+
+
+@pytest.fixture
+def ungrouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no control groups."""
+    monkeypatch.setattr(cgroups, "find", lambda _: None)
+
+
+@grouped
+def test_a_command_that_takes_too_much_memory_is_killed_and_the_run_goes_on() -> None:
+    first, second = run(f"-{HOG}", "echo next", memory=mib(100))
+    assert (first["exit_code"], first["exceeded"], first["stdout"]) == (137, "memory", "")
+    assert second["stdout"] == "next"
+    assert "exceeded" not in second
+
+
+@grouped
+def test_memory_of_all_processes_counts_together() -> None:
+    [result] = run(f"{HOGS}; wait; exit 9", memory=mib(100))
+    assert result["exceeded"] == "memory"
+
+
+@grouped
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
+def test_files_in_memory_count_as_memory(folder: str) -> None:
+    [result] = run(f"head -c 300M /dev/zero > {folder}/file", memory=mib(100))
+    assert result["exit_code"] == 137
+
+
+@grouped
+def test_a_sandbox_whose_driver_is_killed_for_memory_says_so() -> None:
+    # Many small ones: the largest process may then be the driver.
+    many = "-for i in $(seq 400); do sleep 5 & done; sleep 5"
+    results = run(many, memory=mib(4), processes=1000)
+    assert results[0]["exit_code"] in (137, -2, 0)
+
+
+def test_without_groups_a_process_gets_no_more_memory(ungrouped: None) -> None:
+    [result] = run(HOG, memory=mib(100))
+    assert (result["exit_code"], "MemoryError" in result["stderr"]) == (1, True)
+
+
+def test_without_groups_memory_of_all_processes_is_watched(ungrouped: None) -> None:
+    [result] = run(f"-{HOGS}; wait", "echo never", memory=mib(100))
+    assert (result["exit_code"], result["exceeded"]) == (137, "memory")
+
+
+@pytest.mark.parametrize("command", [BUSY, f"-{BUSY} & {BUSY} & {BUSY} & wait"])
+def test_processor_time_is_bounded(command: str) -> None:
+    results = run(command, cpu_time=0.6)
+    assert [result["exit_code"] for result in results] == [137]
+
+
+def test_processor_time_of_dead_processes_counts() -> None:
+    burn = "-while :; do python3 -c 'for i in range(10 ** 6): pass'; done"
+    [result] = run(burn, "echo never", cpu_time=0.6)
+    assert (result["exit_code"], result["exceeded"]) == (137, "cpu")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(FILL, id="files"),
+        pytest.param(f"-mkdir d; cd d; chmod 300 .; {FILL[1:]}", id="in a folder without access"),
+        pytest.param(
+            "-exec 3<>a; rm a; head -c 90000000 /dev/zero >&3; sleep 9", id="without a name"
+        ),
+        pytest.param(
+            "-for i in $(seq 120); do mkdir d; cd d; done; " + FILL[1:], id="in a deep folder"
+        ),
+    ],
+)
+def test_the_working_directory_does_not_fill_the_disk(command: str) -> None:
+    # The run ends, for what follows could go on filling it.
+    [result] = run(command, "echo never", disk=mib(32))
+    assert (result["exit_code"], result["exceeded"]) == (137, "disk")
+
+
+def test_links_to_one_file_count_once() -> None:
+    once = "head -c 20M /dev/zero > a; for i in $(seq 30); do ln a b$i; done; sleep 0.5"
+    assert run(once, disk=mib(64))[0]["exit_code"] == 0
+
+
+def test_the_working_directory_holds_no_more_files_than_allowed() -> None:
+    [result] = run("-for i in $(seq 5000); do : > f$i; done; sleep 9", files=1000)
+    assert (result["exit_code"], result["exceeded"]) == (137, "disk")
+
+
+def test_what_is_too_deep_or_gone_is_not_looked_at(tmp_path: Path) -> None:
+    folder = tmp_path
+    for _ in range(105):
+        folder /= "d"
+        folder.mkdir()
+    (folder / "file").write_bytes(bytes(10000))
+    (tmp_path / "link").symlink_to("/")
+    use = usage(tmp_path, Limits())
+    assert use.hidden
+    assert use.number < 120
+    assert not usage(tmp_path, Limits(files=10)).hidden
+
+
+def test_files_and_processes_are_bounded_as_asked_for() -> None:
+    show = "ulimit -n; ulimit -f; ulimit -t; ulimit -u; ulimit -c"
+    asked: dict[str, Any] = {
+        "open_files": 99,
+        "file_size": mib(3),
+        "cpu_time": 7.0,
+        "processes": 55,
+    }
+    [result] = run(show, **asked)
+    assert result["stdout"].split() == ["99", "3072", "7", "55", "0"]
+    [result] = run("head -c 5M /dev/zero > f; stat -c %s f", file_size=mib(3))
+    assert result["stdout"] == str(mib(3))
+
+
+@grouped
+def test_threads_count_as_processes() -> None:
+    threads = (
+        "python3 -c 'import threading, time\ntry:\n  for n in range(99):\n"
+        "    threading.Thread(target=time.sleep, args=(2,), daemon=True).start()\n"
+        "except RuntimeError: print(n)'"
+    )
+    [result] = run(threads, processes=40)
+    assert 20 < int(result["stdout"]) < 41
+
+
+def test_scratch_folders_have_the_size_asked_for() -> None:
+    [result] = run("df -B1 --output=size /tmp /dev/shm | tail -n 2", scratch=mib(7))
+    assert result["stdout"].split() == [str(mib(7))] * 2
+
+
+def test_the_server_reports_the_limits() -> None:
+    async def scenario() -> dict[str, Any]:
+        limits: dict[str, Any] = {"memory": mib(77), "disk": mib(88), "processes": 99, "slots": 3}
+        async with running(**limits) as client:
+            reported: dict[str, Any] = (await client.get("/specifications/")).json()
+            return reported
+
+    container = asyncio.run(scenario())["container"]
+    assert container["memory"] == {"ram": mib(77), "swap": 0, "storage": mib(88)}
+    assert (container["process"], container["count"]) == (99, 3)
+
+
+def test_who_waited_longest_is_served_first() -> None:
+    async def scenario() -> list[str]:
+        async with running(slots=1, patience=30) as client:
+            order: list[str] = []
+
+            async def one(number: int) -> None:
+                answer = await ask(client, f"echo {number}; sleep 0.02")
+                order.append(answer.json()["execution"][0]["stdout"])
+
+            first = asyncio.ensure_future(ask(client, "sleep 0.5"))
+            await asyncio.sleep(0.1)
+            waiting: list[asyncio.Future[None]] = []
+            for number in range(8):
+                waiting.append(asyncio.ensure_future(one(number)))
+                await asyncio.sleep(0.02)
+            await asyncio.gather(first, *waiting)
+            return order
+
+    assert asyncio.run(scenario()) == [str(number) for number in range(8)]
+
+
+def test_a_queue_that_is_full_takes_nobody() -> None:
+    async def scenario() -> None:
+        async with running(slots=1, patience=30, queue=2) as client:
+            tasks = [asyncio.ensure_future(ask(client, "sleep 0.7")) for _ in range(6)]
+            answers = await asyncio.gather(*tasks)
+            assert sorted(answer.status_code for answer in answers) == [200] * 3 + [503] * 3
+            refused = [answer for answer in answers if answer.status_code == 503]
+            assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+
+    asyncio.run(scenario())
+
+
+def test_the_network_is_there_only_by_name() -> None:
+    show = "readlink /proc/self/ns/net; ls /etc/resolv.conf"
+    without, with_network = (run(f"-{show}", network=network)[0] for network in (False, True))
+    assert without["stdout"] != with_network["stdout"]
+
+
+@pytest.mark.parametrize(
+    ("isolator", "text"),
+    [
+        (Isolator("b", "bwrap", filter=b"x"), "memory, processor time, disk space are only looked"),
+        (Isolator("b", "bwrap"), "no filter of system calls"),
+        (Isolator("b", "bwrap", network=True), "can use the network"),
+        (Isolator("none", network=True), "Processes are not bounded"),
+        (Isolator("b", "bwrap", mounts=GROUPS), "Each request may use 1024 MiB of memory"),
+    ],
+)
+def test_the_server_says_what_bounds_and_what_is_unguarded(isolator: Isolator, text: str) -> None:
+    assert text in isolator.guards(Limits())
+
+
+@grouped
+def test_the_server_says_that_groups_are_used(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    text = probe("none", tmp_path).guards(Limits())
+    assert "Control groups (version" in text
+    assert "bound memory" in text
+
+
+def test_groups_of_both_versions_are_found_where_they_are_mounted(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (top / "user/shell").mkdir(parents=True)
+    for folder in (top, top / "user", top / "user/shell"):
+        (folder / "cgroup.controllers").write_text("cpu memory pids\n")
+    old = tmp_path / "old"
+    (old / "inner").mkdir(parents=True)
+    (tmp_path / "cgroup").write_text("3:cpu,memory:/box/inner\n0::/user/shell\n")
+    (tmp_path / "mountinfo").write_text(
+        f"1 1 0:1 / {top} rw - cgroup2 cgroup2 rw\n1 1 0:1 /box {old} rw - cgroup x rw,cpu,memory\n"
+    )
+    found = list(cgroups.candidates(tmp_path))
+    assert [(each.version, each.folders["memory"]) for each in found] == [
+        (2, top / "user/shell"),
+        (2, top / "user"),
+        (2, top),
+        (1, old / "inner"),
+    ]
+    assert list(cgroups.candidates(tmp_path / "nowhere")) == []
+
+
+def test_a_watch_survives_what_it_can_not_read(tmp_path: Path) -> None:
+    class Nothing:
+        group = None
+        home = tmp_path
+        pid = 2**22 + 1
+
+    watch = Watch(Nothing(), Limits())  # type: ignore[arg-type]
+    assert watch.exceeded() is None
+
+
+def test_a_kernel_without_filters_is_no_reason_not_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o711)
+    whole = isolation.trial
+    monkeypatch.setattr(
+        isolation, "trial", lambda each, work: "no" if each.filter else whole(each, work)
+    )
+    folder = tmp_path / "x"
+    folder.mkdir(mode=0o711)
+    assert probe("bubblewrap", folder).filter is None

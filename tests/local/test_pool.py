@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sandbox_api.local.box import Box, BoxError
+from sandbox_api.local.channel import Channel, ChannelError
+from sandbox_api.local.isolation import Isolator, probe
+from sandbox_api.local.launcher import Launcher, LaunchError
+from sandbox_api.local.limits import Limits
+from sandbox_api.local.pool import Pool
+from sandbox_api.local.undertaker import Undertaker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    # Another account has to get at it, and pytest's folder is closed to others.
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o711)
+    return tmp_path
+
+
+def pooled(work: Path, scenario: Callable[[Pool], Awaitable[None]], **limits: Any) -> None:
+    """Run a scenario with a pool; nothing of it may be left."""
+
+    async def main() -> Path:
+        pool = Pool(probe("bubblewrap", work), work, Limits(**{"warm": 2} | limits))
+        try:
+            await scenario(pool)
+        finally:
+            await pool.close()
+        return pool._controls
+
+    controls = asyncio.run(main())
+    assert not controls.exists()
+    assert [path.name for path in work.iterdir()] == ["etc"]
+
+
+def homes(work: Path) -> set[str]:
+    """Return the working directories that there are."""
+    return {path.name for path in work.glob("tmp*")}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.01)
+
+
+async def output(box: Box, command: str) -> str:
+    """Return what a command writes."""
+    box.set({})
+    outcome = await box.run(command, 20, 1000)
+    assert outcome
+    return outcome.stdout.data.decode().strip()
+
+
+def test_boxes_are_ready_before_they_are_needed_and_replaced(work: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        pool.fill()
+        await until(lambda: len(homes(work)) == 1)
+        await asyncio.sleep(0.3)
+        [ready] = homes(work)
+        async with pool.box() as box:
+            assert box.home.name == ready
+            assert await output(box, "pwd") == "/home/student"
+            # Now that one was needed, there will be two.
+            await until(lambda: len(homes(work)) == 3)
+        assert ready not in homes(work)
+        assert len(homes(work)) == 2
+
+    pooled(work, scenario)
+
+
+def test_no_box_serves_twice(work: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        seen: set[str] = set()
+        for _ in range(8):
+            async with pool.box() as box:
+                assert await output(box, "ls -A . /tmp /dev/shm | grep mine; touch mine") == ""
+                seen.add(str(box.home))
+        assert len(seen) == 8
+
+    pooled(work, scenario)
+
+
+def test_a_box_that_died_waiting_is_not_given(work: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        async with pool.box() as box:
+            await output(box, "true")
+        await until(lambda: len(homes(work)) == 2)
+        await asyncio.sleep(0.3)
+        for box in list(pool._ready):
+            os.kill(box.pid, signal.SIGKILL)
+        await until(lambda: not any(box.alive for box in pool._ready))
+        async with pool.box() as box:
+            assert await output(box, "echo fine") == "fine"
+
+    pooled(work, scenario)
+
+
+def test_a_launcher_that_was_killed_is_replaced(work: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        async with pool.box() as box:
+            await output(box, "true")
+        launcher = pool._launcher._process
+        assert launcher
+        launcher.kill()
+        launcher.wait()
+        await until(lambda: not any(box.alive for box in pool._ready))
+        async with pool.box() as box:
+            assert await output(box, "echo fine") == "fine"
+
+    pooled(work, scenario)
+
+
+def test_a_pool_without_ready_boxes_starts_them_when_they_are_asked_for(work: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        pool.fill()
+        await asyncio.sleep(0.1)
+        assert homes(work) == set()
+        async with pool.box() as box:
+            assert await output(box, "echo fine") == "fine"
+
+    pooled(work, scenario, warm=0)
+
+
+def test_a_box_that_does_not_start_says_why_and_leaves_nothing(work: Path) -> None:
+    broken = work / "broken"
+    broken.write_text("#!/bin/sh\necho out of order >&2\n")
+    broken.chmod(0o755)
+
+    async def main() -> None:
+        pool = Pool(Isolator("broken", str(broken)), work, Limits(warm=1))
+        pool.fill()
+        with pytest.raises(BoxError, match="out of order"):
+            async with pool.box():
+                pass
+        # It does not try again and again.
+        await asyncio.sleep(0.2)
+        await pool.close()
+
+    asyncio.run(main())
+    assert [path.name for path in work.iterdir()] == ["broken"]
+
+
+def test_the_launcher_says_why_a_process_does_not_start(work: Path) -> None:
+    async def main() -> None:
+        launcher = Launcher(None)
+        nothing = [os.open(os.devnull, os.O_WRONLY)]
+        with pytest.raises(LaunchError, match="No such file"):
+            await launcher.launch(["/nonexistent"], {}, work, nothing)
+        with pytest.raises(LaunchError, match="too long"):
+            await launcher.launch(["x" * 100000], {}, work, nothing)
+        os.close(nothing[0])
+        launcher.close()
+        launcher.close()
+
+    asyncio.run(main())
+
+
+def test_an_undertaker_removes_what_a_killed_server_leaves(tmp_path: Path) -> None:
+    (tmp_path / "folder/inner").mkdir(parents=True)
+    (tmp_path / "folder/inner").chmod(0)
+    (tmp_path / "group/1").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    undertaker = Undertaker()
+    undertaker.take("folder", tmp_path / "folder")
+    undertaker.take("group", tmp_path / "group")
+    undertaker.take("folder", tmp_path / "missing")
+    undertaker.take("folder", tmp_path / "new\nfolder")
+    undertaker.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_only_answers_to_what_was_asked_count(tmp_path: Path) -> None:
+    async def main() -> None:
+        channel = Channel(tmp_path)
+        with pytest.raises(ChannelError):
+            await channel.answer()
+        channel.open()
+        _, replies = channel.ends
+        os.write(
+            replies, b"nonsense\n\n0 \n0 -1\n0 999\n7 0\n" + b"9" * 200 + b"\n\xff 0\n0 5\n0 6\n"
+        )
+        assert await channel.answer() == 5
+        for output in channel.send("true", 10):
+            output.close()
+        os.write(replies, b"0 1\n1 ")
+        os.write(replies, b"7\n")
+        assert await channel.answer() == 7
+        channel.handed_over()
+        for output in channel.send("true", 10):
+            output.close()
+        with pytest.raises(ChannelError, match="died"):
+            await channel.answer()
+        channel.close()
+
+    asyncio.run(main())
