@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .exceptions import LocalSandboxError
 
@@ -29,25 +29,25 @@ def start(isolation: Isolation) -> LocalServer:
         raise LocalSandboxError(str(error)) from error
 
 
-def serve(host: str, port: int, isolation: Isolation) -> None:
-    """Serve a local sandbox over HTTP until interrupted.
+def serve(**options: Any) -> None:
+    """Serve a local sandbox over HTTP until interrupted, with the options of `local.serve`.
 
     Raises:
-        LocalSandboxError: it can not run here.
+        LocalSandboxError: it can not run here, or not with these options.
     """
-    _need_extra()
-    from .local import IsolationError, serve
+    _need_extra("offapi", "platformdirs", "prometheus_client")
+    from .local import IsolationError, SettingError, serve
 
     try:
-        serve(host=host, port=port, isolation=isolation)
-    except (IsolationError, OSError) as error:
+        serve(**options)
+    except (IsolationError, SettingError, OSError) as error:
         raise LocalSandboxError(str(error)) from error
 
 
-def _need_extra() -> None:
+def _need_extra(*more: str) -> None:
     missing = [
         name
-        for name in ("psutil", "python_multipart", "starlette", "uvicorn")
+        for name in ("psutil", "python_multipart", "starlette", "uvicorn", *more)
         if not find_spec(name)
     ]
     if missing:

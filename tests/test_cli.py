@@ -108,9 +108,9 @@ def test_version_and_help() -> None:
     assert "124" in run("execute", "--help").stdout
 
 
-def test_serve_until_interrupted() -> None:
+def test_serve_until_interrupted(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [PROGRAM, "serve", "--port", "0"],
+        [PROGRAM, "serve", "--port", "0", "--data", tmp_path],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

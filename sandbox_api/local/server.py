@@ -1,36 +1,39 @@
-"""Serve the local sandbox: in this process, or in a child that ends with it."""
+"""Serve the local sandbox in this process: to everybody, or to the process that started it."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import warnings
-import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .files import remove
 from .isolation import Isolation, Isolator, probe
+from .limits import Limits
+from .options import MAX_STORAGE, SettingError, data_folder, greeting, parse_size, usable_token
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Generator
 
     from starlette.applications import Starlette
 
-UNISOLATED = "Commands run WITHOUT ANY ISOLATION, with all that this account may do."
+    from .connection import Patience
+    from .journal import LogFormat
 
-# How long running executions may go on when a server is stopped, and a private server may take
-# to end, in seconds.
-LAST_EXECUTIONS = 10
-LAST_BREATH = 10.0
+# How long what runs may go on when a server is stopped: an execution's ten seconds, and what it
+# takes to answer. Then for how long cancelled requests may go on. In seconds.
+DRAIN = 15.0
+LAST_WORDS = 1
 # Longer than clients keep connections, so that they do not send on one that is being closed.
 KEEP_ALIVE = 120
+# Of the head of a request, in bytes.
+HEAD_SIZE = 64 * 1024
 
 
 def serve(
@@ -39,28 +42,59 @@ def serve(
     port: int = 7000,
     fd: int | None = None,
     data: str | os.PathLike[str] | None = None,
+    max_storage: int | str = MAX_STORAGE,
+    token: str | None = None,
     isolation: Isolation = "bubblewrap",
+    network: bool = False,
+    slots: int | None = None,
+    wait: float | None = None,
+    log_format: LogFormat = "text",
     ready: Callable[[str], object] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, and print on standard error where and how.
+    """Serve until SIGINT or SIGTERM, and print on standard error where, how and what is asked.
 
     Listen on host and port, or on the listening socket with the descriptor fd. Port 0 is any free
-    one. Keep environments in the folder data, by default only until the end. Call ready with the
-    URL once clients can connect.
+    one. Demand the token of all requests; on an address that others than this machine reach, there
+    must be one. Keep environments in the folder data, by default the user's own for such, up to
+    max_storage, as in 10G. Let commands use the network only with network. Execute so many
+    requests at once as there are slots, and let others wait that many seconds. Call ready with
+    the URL once clients can connect.
 
-    Raise OSError when the address can not be listened on, and IsolationError when commands can not
-    be isolated.
+    Raise OSError when the address can not be listened on, IsolationError when commands can not
+    be isolated, and SettingError when something else is not as it must be.
     """
+    limits = Limits(network=network)
+    if slots is not None:
+        limits = replace(limits, slots=slots)
+    if wait is not None:
+        limits = replace(limits, patience=wait)
+    if limits.slots < 1 or not limits.patience >= 0:
+        raise SettingError("There must be a slot at least, and requests can not wait less than 0 s")
+    room = parse_size(max_storage)
+    folder = Path(data) if data else data_folder()
     with listener(host, port, fd) as listening:
         url, hosts = address(listening, host)
-        isolator = trial(isolation)
-        isolates = f"{isolator.version} isolates commands." if isolator.isolates else UNISOLATED
-        print(f"The sandbox listens on {url}. {isolates}", file=sys.stderr, flush=True)  # noqa: T201
+        token = usable_token(token, needed=hosts is None and listening.family != socket.AF_UNIX)
+        isolator = trial(isolation, limits)
+        print(  # noqa: T201
+            greeting(url, isolator, limits, folder, room, token),
+            file=sys.stderr,
+            flush=True,
+        )
         if ready is not None:
             ready(url)
         from .app import create_app
 
-        app = create_app(isolation=isolation, data=Path(data) if data else None, hosts=hosts)
+        app = create_app(
+            isolation=isolation,
+            data=folder,
+            limits=limits,
+            hosts=hosts,
+            token=token,
+            max_storage=room,
+            log_format=log_format,
+            seen=True,
+        )
         run(app, listening)
 
 
@@ -74,12 +108,20 @@ def serve_parent(fd: int, folder: Path, isolation: Isolation) -> None:
     remove(folder)
 
 
-def run(app: Starlette, listening: socket.socket, *, parent: int | None = None) -> None:
+def run(
+    app: Starlette,
+    listening: socket.socket,
+    *,
+    parent: int | None = None,
+    patience: Patience | None = None,
+) -> None:
     """Run app until a signal comes, or until there is nobody at the other end of parent."""
     import asyncio
     import resource
 
     import uvicorn
+
+    from .connection import Patience, protocol
 
     # A running execution takes a dozen descriptors.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -94,22 +136,31 @@ def run(app: Starlette, listening: socket.socket, *, parent: int | None = None) 
     server = Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=protocol(patience or Patience()),
             ws="none",
             loop="asyncio",
             lifespan="on",
-            log_level="warning",
+            # Below that it tells of each client that does not speak HTTP.
+            log_level="error",
             access_log=False,
             server_header=False,
+            h11_max_incomplete_event_size=HEAD_SIZE,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=LAST_EXECUTIONS if parent is None else 0,
+            timeout_graceful_shutdown=LAST_WORDS if parent is None else 0,
         )
     )
+    leaving: list[asyncio.Task[None]] = []
+
+    async def leave() -> None:
+        await app.state.guard.drain(DRAIN)
+        server.should_exit = True
 
     def stop() -> None:
-        # Asked a second time, it does not wait for what is running.
-        server.force_exit = server.should_exit
-        server.should_exit = True
+        # Asked a second time, it does not wait for what is running, nor does a private server.
+        if parent is None and not leaving:
+            leaving.append(asyncio.ensure_future(leave()))
+        else:
+            server.should_exit = True
 
     def ended() -> None:
         asyncio.get_running_loop().remove_reader(parent or 0)
@@ -131,11 +182,11 @@ def run(app: Starlette, listening: socket.socket, *, parent: int | None = None) 
     asyncio.run(main())
 
 
-def trial(isolation: Isolation) -> Isolator:
+def trial(isolation: Isolation, limits: Limits) -> Isolator:
     """Return what isolates commands; raise IsolationError when nothing does as asked for."""
     with tempfile.TemporaryDirectory(prefix="sandbox-") as name:
         Path(name).chmod(0o711)
-        return probe(isolation, Path(name))
+        return probe(isolation, Path(name), limits=limits)
 
 
 def listener(host: str, port: int, fd: int | None) -> socket.socket:
@@ -159,72 +210,3 @@ def address(listening: socket.socket, host: str) -> tuple[str, set[str] | None]:
     local = ipaddress.ip_address(name[0].partition("%")[0]).is_loopback
     hosts = {"localhost", "127.0.0.1", "::1", host.lower(), name[0]} if local else None
     return f"http://{shown}:{name[1]}", hosts
-
-
-class LocalServer:
-    """A private server in a child process, that ends with this object or with its process.
-
-    Clients can connect to `url` at once. Raise IsolationError when commands can not be isolated.
-    """
-
-    def __init__(self, isolation: Isolation = "bubblewrap") -> None:
-        if isolation == "none":
-            warnings.warn(UNISOLATED, RuntimeWarning, stacklevel=2)
-        self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
-        try:
-            # Another account has to get at the folders of its sandboxes.
-            self._folder.chmod(0o711)
-            probe(isolation, self._folder)
-            path = self._folder / "sandbox.sock"
-            with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(str(path))
-                path.chmod(0o600)
-                listening.listen(2048)
-                self._process = self._start(listening, isolation)
-        except BaseException:
-            remove(self._folder)
-            raise
-        self.url = f"unix://{path}"
-        """Where it listens: `unix://` and the path of a socket."""
-        self._finalizer = weakref.finalize(self, end, self._process, self._folder, os.getpid())
-
-    def stop(self) -> None:
-        """Stop the server, and whatever runs in its sandboxes. Do nothing when it is stopped."""
-        self._finalizer()
-
-    def failure(self) -> str | None:
-        """Return the last that the server wrote to standard error, if it ended by itself."""
-        if not self._finalizer.alive or self._process.poll() is None:
-            return None
-        text = ""
-        with contextlib.suppress(FileNotFoundError):
-            text = (self._folder / "stderr").read_text(errors="replace").strip()
-        return text[-2000:] or f"exit code {self._process.returncode}"
-
-    def _start(self, listening: socket.socket, isolation: Isolation) -> subprocess.Popen[bytes]:
-        fd = str(listening.fileno())
-        options = ["--fd", fd, "--private", str(self._folder), "--isolation", isolation]
-        with (self._folder / "stderr").open("wb") as stderr:
-            return subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-m", "sandbox_api.local", *options],
-                pass_fds=[listening.fileno()],
-                stdin=subprocess.PIPE,
-                stdout=stderr,
-                stderr=stderr,
-                start_new_session=True,
-                env={**os.environ, "TMPDIR": str(self._folder)},
-            )
-
-
-def end(process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:
-    """End a private server and remove its folder, in the process that started it."""
-    if os.getpid() != owner:
-        return
-    if process.stdin:
-        process.stdin.close()
-    try:
-        process.wait(LAST_BREATH)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    remove(folder)

@@ -1,73 +1,175 @@
-"""Saved environments: one archive each, until they expire."""
+"""Saved environments: one archive each, whole or not there, until they expire."""
 
 from __future__ import annotations
 
+import fcntl
+import io
 import os
 import re
+import threading
 import time
 import uuid
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, BinaryIO
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from .job import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from _typeshed import ReadableBuffer
+
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-# How often to look for expired environments, in seconds.
-SWEEP = 600.0
+# How often expired environments are deleted, and how long after they expired, in seconds: not
+# before anybody who found one just in time has opened it.
+SWEEP = 60.0
+GRACE = 60.0
+
+BUFFER = 1024 * 1024
 
 
 class Store:
-    """Environments in one folder, each kept for lifetime seconds from its making."""
+    """Environments in one folder, each kept for lifetime seconds from its making.
 
-    def __init__(self, folder: Path, lifetime: float) -> None:
+    They may take max_storage bytes in all, None is no bound. The time of modification of an
+    archive is when it expires, so that this is kept with it, and never is another than was
+    promised. Servers may share a folder; each counts what the others stored when it sweeps.
+    """
+
+    def __init__(self, folder: Path, lifetime: float, max_storage: int | None = None) -> None:
+        self.max_storage = max_storage
+        """How many bytes all environments may take together."""
+        self.count = 0
+        """How many environments are stored."""
+        self.stored = 0
+        """How many bytes they take."""
         self._folder = folder
-        self._lifetime = lifetime
-        self._swept = 0.0
+        self._lifetime = timedelta(seconds=lifetime)
+        self._writing = 0
+        self._lock = threading.Lock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for unfinished in folder.glob("*.tmp"):
-            unfinished.unlink()
+        synchronize(folder.parent)
         self.sweep()
 
     def find(self, identifier: str) -> Path | None:
         """Return the archive of an environment, or None when there is none or it has expired."""
-        self.sweep()
         # Names come from outside, and must not lead elsewhere.
         if not UUID.fullmatch(identifier):
             return None
         path = self._folder / f"{identifier}.tgz"
-        return path if self._remaining(path) > 0 else None
+        try:
+            return path if path.stat().st_mtime > time.time() else None
+        except FileNotFoundError:
+            return None
+
+    def check_room(self) -> None:
+        """Raise Refusal when nothing more can be stored."""
+        self._demand(1)
 
     def add(self, write: Callable[[BinaryIO], None]) -> tuple[uuid.UUID, datetime]:
-        """Store what write writes, whole or not at all; return its id and when it expires."""
+        """Store what write writes, whole or not at all; return its id and when it expires.
+
+        Once this returns, the environment outlives the machine's losing power. Raise Refusal
+        when there is no room for it.
+        """
         identifier = uuid.uuid4()
         path = self._folder / f"{identifier}.tgz"
-        unfinished = path.with_suffix(".tmp")
+        file = Unfinished(path.with_suffix(".tmp"), self._take)
         try:
-            with unfinished.open("xb") as file:
-                write(file)
-                file.flush()
+            with io.BufferedWriter(file, BUFFER) as buffered:
+                write(cast("BinaryIO", buffered))
+                buffered.flush()
+                expire = datetime.now(UTC) + self._lifetime
+                microseconds = (expire - datetime.fromtimestamp(0, UTC)) // timedelta(0, 0, 1)
+                os.utime(file.fileno(), ns=(time.time_ns(), microseconds * 1000))
                 os.fsync(file.fileno())
-            unfinished.rename(path)
+                # While it is still open and so locked: what is not is swept.
+                with self._lock:
+                    file.path.rename(path)
+                    self.count += 1
+                    self.stored += file.taken
+            synchronize(self._folder)
         except BaseException:
-            unfinished.unlink(missing_ok=True)
+            file.path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
-        expire = path.stat().st_mtime + self._lifetime
-        return identifier, datetime.fromtimestamp(expire, UTC)
+        finally:
+            with self._lock:
+                self._writing -= file.taken
+        return identifier, expire
 
     def sweep(self) -> None:
-        """Delete expired environments, if that was not done lately."""
-        if time.monotonic() - self._swept < SWEEP:
-            return
-        self._swept = time.monotonic()
-        for path in self._folder.glob("*.tgz"):
-            if self._remaining(path) <= 0:
-                path.unlink(missing_ok=True)
+        """Delete what expired and what killed servers left unfinished, and count the rest."""
+        with self._lock:
+            self.count = self.stored = 0
+            for path in self._folder.iterdir():
+                try:
+                    status = path.stat()
+                    if path.suffix == ".tmp":
+                        sweep_unfinished(path)
+                    elif path.suffix == ".tgz" and status.st_mtime + GRACE < time.time():
+                        path.unlink()
+                    elif path.suffix == ".tgz":
+                        self.count += 1
+                        self.stored += status.st_size
+                except FileNotFoundError:
+                    # Another server was faster.
+                    continue
 
-    def _remaining(self, path: Path) -> float:
+    def _take(self, size: int) -> None:
+        with self._lock:
+            self._demand(size)
+            self._writing += size
+
+    def _demand(self, size: int) -> None:
+        most = self.max_storage
+        if most is not None and self.stored + self._writing + size > most:
+            raise Refusal(
+                507,
+                f"There is no room to save the environment: all of them may take {most} bytes. "
+                "Room is made when some expire.",
+            )
+
+
+class Unfinished(io.FileIO):
+    """A new file for writing, locked while it is open; take is asked before each write."""
+
+    def __init__(self, path: Path, take: Callable[[int], None]) -> None:
+        self.path = path
+        self.taken = 0
+        """How many bytes were written."""
+        self._take = take
+        while True:
+            super().__init__(path, "x")
+            fcntl.flock(self.fileno(), fcntl.LOCK_EX)
+            # A sweep that came between the two took it for a stray.
+            if os.fstat(self.fileno()).st_nlink:
+                break
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write data, if there is room for it."""
+        size = memoryview(data).nbytes
+        self._take(size)
+        self.taken += size
+        return super().write(data)
+
+
+def sweep_unfinished(path: Path) -> None:
+    """Delete a file that nobody is writing."""
+    with path.open("rb") as file:
         try:
-            return path.stat().st_mtime + self._lifetime - time.time()
-        except FileNotFoundError:
-            return 0.0
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        path.unlink()
+
+
+def synchronize(folder: Path) -> None:
+    """Make sure that the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,7 +6,7 @@ import io
 import os
 import tarfile
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -94,7 +94,7 @@ def test_an_upload_that_can_not_be_used_is_refused(
     assert client.left() == []
 
 
-def unpack(folder: Path, content: bytes, **bounds: int) -> None:
+def unpack(folder: Path, content: bytes, **bounds: Any) -> None:
     limits = Limits(**bounds)
     Unpacker(folder, limits, None).unpack(io.BytesIO(content), trusted=False)
 

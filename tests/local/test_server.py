@@ -6,8 +6,9 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -15,16 +16,10 @@ import pytest
 from sandbox_api.local import LocalServer
 
 from .conftest import Client, processes
+from .public import Public, execute, serving, start, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -100,12 +95,12 @@ def test_a_server_ends_with_its_parent_and_leaves_nothing(end: signal.Signals | 
         with socket.socket(socket.AF_UNIX) as connection:
             # Something is running, too.
             connection.connect(url)
-            body = b"config=" + b'{"commands": ["sleep 9"]}'
+            body = b"config=" + b'{"commands": ["sleep 31338"]}'
             connection.sendall(
                 b"POST /execute/ HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
                 b"Content-Type: application/x-www-form-urlencoded\r\n\r\n%b" % (len(body), body)
             )
-            wait_for(lambda: list(folder.glob("sandbox-work-*/tmp*/control/1.out")))
+            wait_for(lambda: processes("sleep\x0031338"))
             if end:
                 parent.send_signal(end)
             else:
@@ -138,67 +133,98 @@ def test_requests_leave_no_descriptors_processes_or_folders(own: Client) -> None
         children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
         return len(list(Path(f"/proc/{server}/fd").iterdir())), len(children)
 
-    own.run("true", save=True)
-    before = state()
     number = own.run("true", save=True)["environment"]
+    # It takes a moment to get the next sandboxes ready.
+    time.sleep(1)
+    before = state()
     for _ in range(5):
         own.run("sleep 60 & mkdir -p a/b; chmod 0 a", save=True, environment=number)
         own.run({"command": "sleep 60", "timeout": 0.05}, result_path="missing")
         own.ask("true", upload=b"nonsense")
         own.get(f"/environments/{number}/")
         own.get(f"/files/{number}/missing/")
-    assert state() == before
-    assert own.left() == []
-
-
-def serve(*options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "sandbox_api.local", *options], stderr=subprocess.PIPE, text=True
-    )
+    wait_for(lambda: state() == before)
+    wait_for(lambda: own.left() == [])
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_a_public_server_says_where_it_is_and_ends_on_a_signal(
+def test_a_public_server_says_what_it_does_and_ends_on_a_signal(
     tmp_path: Path, end: signal.Signals
 ) -> None:
-    with serve("--port", "0", "--data", str(tmp_path)) as server:
-        assert server.stderr is not None
-        line = server.stderr.readline()
-        assert "bubblewrap" in line
-        url = line.split()[4].rstrip(".")
-        form = {"config": '{"commands": ["echo hi"], "save": true}'}
-        answer = httpx.post(f"{url}/execute/", data=form).json()
+    with serving(tmp_path, "--max-storage", "5M", "--slots", "3", "--wait", "0.5") as server:
+        answer = execute(server.url, "echo hi", save=True).json()
         assert answer["execution"][0]["stdout"] == "hi"
-        assert httpx.get(f"{url}/usages/", headers={"Host": "evil"}).status_code == 400
-        server.send_signal(end)
-        assert server.wait(15) == 0
-        assert server.stderr.read() == ""
+        assert httpx.get(f"{server.url}/usages/", headers={"Host": "evil"}).status_code == 403
+        # An idle connection does not hold it up.
+        with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))):
+            server.process.send_signal(end)
+            assert server.process.wait(15) == 0
+        server.stop()
+    for words in (
+        "bubblewrap",
+        "3 requests",
+        "0.5 s",
+        f"24 hours in {tmp_path}, 5 MiB",
+        "no token",
+    ):
+        assert words in server.text
     assert (tmp_path / "environments" / f"{answer['environment']}.tgz").exists()
+    assert "Traceback" not in server.text
 
 
-def test_without_isolation_a_public_server_warns() -> None:
-    with serve("--port", "0", "--isolation", "none") as server:
-        assert server.stderr is not None
-        assert "WITHOUT ANY ISOLATION" in server.stderr.readline()
-        server.terminate()
+def test_without_isolation_a_public_server_warns(tmp_path: Path) -> None:
+    with serving(tmp_path, "--isolation", "none") as server:
+        assert "WITHOUT ANY ISOLATION" in server.lines[0]
+
+
+def test_environments_are_kept_in_the_users_folder_by_default(tmp_path: Path) -> None:
+    server = Public(start("--port", "0", XDG_DATA_HOME=str(tmp_path)))
+    saved = execute(server.url, "true", save=True).json()["environment"]
+    assert server.stop() == 0
+    assert (tmp_path / "sandbox-api" / "environments" / f"{saved}.tgz").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--max-storage", "much"], "'much' is no size"),
+        (["--slots", "0"], "There must be a slot at least"),
+        (["--wait", "-1"], "can not wait less than 0 s"),
+        (["--wait", "nan"], "can not wait less than 0 s"),
+        (["--host", "no.such.host.invalid"], "Can not listen on no.such.host.invalid port 0"),
+    ],
+)
+def test_wrong_options_are_a_clear_message(options: list[str], words: str) -> None:
+    with start("--port", "0", *options) as process:
+        text = process.communicate()[1]
+    assert process.returncode == 1
+    assert words in text
+    assert "Traceback" not in text
+
+
+def test_slots_and_waiting_are_set(tmp_path: Path) -> None:
+    with serving(tmp_path, "--slots", "1", "--wait", "0.1") as server:
+        assert httpx.get(f"{server.url}/specifications/").json()["container"]["count"] == 1
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda _: execute(server.url, "sleep 1").status_code, range(2)))
+        assert sorted(answers) == [200, 503]
 
 
 def test_a_port_in_use_is_a_clear_message() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with serve("--port", str(port)) as server:
-            assert server.wait(15) == 1
-            assert server.stderr is not None
-            text = server.stderr.read()
+        with start("--port", str(port)) as server:
+            text = server.communicate()[1]
+    assert server.returncode == 1
     assert f"Can not listen on 127.0.0.1 port {port}" in text
     assert "Traceback" not in text
 
 
-def test_a_socket_can_be_handed_over() -> None:
+def test_a_socket_can_be_handed_over(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         fd = listening.fileno()
         with subprocess.Popen(
-            [sys.executable, "-m", "sandbox_api.local", "--fd", str(fd)],
+            [sys.executable, "-m", "sandbox_api.local", "--fd", str(fd), "--data", tmp_path],
             pass_fds=[fd],
             stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,82 @@
+"""The settings of a public server: read, checked, and said."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .private import UNISOLATED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .isolation import Isolator
+    from .limits import Limits
+
+MAX_STORAGE = "10G"
+UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+# Shorter ones can be guessed.
+TOKEN_SIZE = 16
+
+
+class SettingError(ValueError):
+    """A server can not start with these settings; the text says why, and shows no secret."""
+
+
+def parse_size(size: int | str) -> int:
+    """Return a number of bytes, from one as in 500M or 10G. Raise SettingError."""
+    match = re.fullmatch(r"(\d{1,15})([KMGT]?)(iB|B)?", str(size), re.IGNORECASE)
+    if not match:
+        raise SettingError(f"{size!r} is no size: write it like 500M or 10G")
+    return int(match[1]) * UNITS[match[2].upper()]
+
+
+def usable_token(token: str | None, *, needed: bool) -> str | None:
+    """Return the token to demand, if any. Raise SettingError when it is needed or can't be used."""
+    if not token:
+        if needed:
+            raise SettingError(
+                "Others than this machine can reach that address, so that the server must demand a "
+                "token, or whoever reaches it can run commands. Set one as SANDBOX_TOKEN or with "
+                "--token, made by `openssl rand -hex 16` for example, or listen on 127.0.0.1."
+            )
+        return None
+    if len(token) < TOKEN_SIZE or not re.fullmatch(r"[!-~]+", token):
+        raise SettingError(
+            f"The token must have {TOKEN_SIZE} characters at least, all of ASCII and none a space: "
+            "`openssl rand -hex 16` makes one."
+        )
+    return token
+
+
+def data_folder() -> Path:
+    """Return the folder in which this platform keeps a user's data for this program."""
+    from platformdirs import user_data_path
+
+    return user_data_path("sandbox-api", appauthor=False)
+
+
+def greeting(
+    url: str, isolator: Isolator, limits: Limits, data: Path, room: int, token: str | None
+) -> str:
+    """Return what a server says at its start: where it listens, what isolates, what is limited."""
+    isolates = f"{isolator.version} isolates commands." if isolator.isolates else UNISOLATED
+    lines = [
+        f"The sandbox listens on {url}. {isolates}",
+        f"  It executes {limits.slots} requests at once, others wait {limits.patience:g} s. "
+        f"Each has {limits.run_time:g} s.",
+        f"  {isolator.guards(limits)}",
+        f"  Environments are kept {limits.lifetime / 3600:g} hours in {data}, "
+        f"{size_text(room)} at most.",
+        "  Requests must carry the token." if token else "  Requests need no token.",
+    ]
+    if url.startswith("http"):
+        lines.append(f"  Open {url}/ in a browser, or set SANDBOX_URL={url}.")
+    return "\n".join(lines)
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes as people read it."""
+    unit = next((unit for unit in "TGMK" if size >= UNITS[unit] and not size % UNITS[unit]), "")
+    return f"{size // UNITS[unit]} {unit}iB" if unit else f"{size} bytes"

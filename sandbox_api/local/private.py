@@ -1,0 +1,90 @@
+"""A private server in a child process, that ends with what started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import warnings
+import weakref
+from pathlib import Path
+
+from .files import remove
+from .isolation import Isolation, probe
+
+UNISOLATED = "Commands run WITHOUT ANY ISOLATION, with all that this account may do."
+
+# How long a private server may take to end, in seconds.
+LAST_BREATH = 10.0
+
+
+class LocalServer:
+    """A private server in a child process, that ends with this object or with its process.
+
+    Clients can connect to `url` at once. Raise IsolationError when commands can not be isolated.
+    """
+
+    def __init__(self, isolation: Isolation = "bubblewrap") -> None:
+        if isolation == "none":
+            warnings.warn(UNISOLATED, RuntimeWarning, stacklevel=2)
+        self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
+        try:
+            # Another account has to get at the folders of its sandboxes.
+            self._folder.chmod(0o711)
+            probe(isolation, self._folder)
+            path = self._folder / "sandbox.sock"
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(str(path))
+                path.chmod(0o600)
+                listening.listen(2048)
+                self._process = self._start(listening, isolation)
+        except BaseException:
+            remove(self._folder)
+            raise
+        self.url = f"unix://{path}"
+        """Where it listens: `unix://` and the path of a socket."""
+        self._finalizer = weakref.finalize(self, end, self._process, self._folder, os.getpid())
+
+    def stop(self) -> None:
+        """Stop the server, and whatever runs in its sandboxes. Do nothing when it is stopped."""
+        self._finalizer()
+
+    def failure(self) -> str | None:
+        """Return the last that the server wrote to standard error, if it ended by itself."""
+        if not self._finalizer.alive or self._process.poll() is None:
+            return None
+        text = ""
+        with contextlib.suppress(FileNotFoundError):
+            text = (self._folder / "stderr").read_text(errors="replace").strip()
+        return text[-2000:] or f"exit code {self._process.returncode}"
+
+    def _start(self, listening: socket.socket, isolation: Isolation) -> subprocess.Popen[bytes]:
+        fd = str(listening.fileno())
+        options = ["--fd", fd, "--private", str(self._folder), "--isolation", isolation]
+        with (self._folder / "stderr").open("wb") as stderr:
+            return subprocess.Popen(  # noqa: S603
+                [sys.executable, "-P", "-m", "sandbox_api.local", *options],
+                pass_fds=[listening.fileno()],
+                stdin=subprocess.PIPE,
+                stdout=stderr,
+                stderr=stderr,
+                start_new_session=True,
+                env={**os.environ, "TMPDIR": str(self._folder)},
+            )
+
+
+def end(process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:
+    """End a private server and remove its folder, in the process that started it."""
+    if os.getpid() != owner:
+        return
+    if process.stdin:
+        process.stdin.close()
+    try:
+        process.wait(LAST_BREATH)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    remove(folder)
