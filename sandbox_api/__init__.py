@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._results import ExecutionFailed, ExecutionResult
     from ._settings import CallOptions, ClientOptions
     from .asandbox import AEnvironment, AExecution, ASandbox
+    from .batch import BatchOptions, Job, JobResult, Progress
     from .environment import EnvironmentFile, EnvironmentSource
     from .exceptions import (
         ConnectionFailed,
@@ -103,6 +104,7 @@ __all__ = [
     "AEnvironment",
     "AExecution",
     "ASandbox",
+    "BatchOptions",
     "CallOptions",
     "ClientOptions",
     "Command",
@@ -121,8 +123,11 @@ __all__ = [
     "InvalidEnvironment",
     "InvalidReply",
     "InvalidURL",
+    "Job",
+    "JobResult",
     "Libraries",
     "LocalSandboxError",
+    "Progress",
     "Sandbox",
     "Sandbox300",
     "Sandbox301",
@@ -191,6 +196,7 @@ _MODULES = {
     "AEnvironment": "sandbox_api.asandbox",
     "AExecution": "sandbox_api.asandbox",
     "ASandbox": "sandbox_api.asandbox",
+    "BatchOptions": "sandbox_api.batch",
     "CallOptions": "sandbox_api._settings",
     "ClientOptions": "sandbox_api._settings",
     "Command": "sandbox_client.models",
@@ -204,7 +210,10 @@ _MODULES = {
     "Execution": "sandbox_api.sandbox",
     "ExecutionFailed": "sandbox_api._results",
     "ExecutionResult": "sandbox_api._results",
+    "Job": "sandbox_api.batch",
+    "JobResult": "sandbox_api.batch",
     "Libraries": "sandbox_client.models",
+    "Progress": "sandbox_api.batch",
     "Sandbox": "sandbox_api.sandbox",
     "SandboxErrCode": "sandbox_client.models",
     "Specifications": "sandbox_client.models",

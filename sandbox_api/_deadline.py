@@ -7,6 +7,7 @@ each step, how long that one may still take. (An asynchronous call is cancelled 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,13 @@ class TimedStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
+
+    def cut(self) -> None:
+        """End what another thread waits for."""
+        connection = self.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            # Not by an SSLSocket's own method, for it is in use.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class TimedBackend(httpcore.NetworkBackend):
@@ -164,6 +172,18 @@ def abandon(client: httpx.Client) -> None:
         if isinstance(backend := getattr(pool, "_network_backend", None), TimedBackend):
             for stream in [*backend.streams]:
                 stream.close()
+
+
+def cut_streams(client: httpx.Client) -> None:
+    """End the calls that other threads make over a client: what they wait for fails.
+
+    One that is just connecting may escape.
+    """
+    for pool in _pools(client):
+        if isinstance(backend := getattr(pool, "_network_backend", None), TimedBackend):
+            with contextlib.suppress(RuntimeError):  # a thread that adds one meanwhile
+                for stream in [*backend.streams]:
+                    stream.cut()
 
 
 def _pools(client: httpx.Client) -> Iterator[Any]:

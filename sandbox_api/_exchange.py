@@ -48,6 +48,9 @@ NOT_STARTED = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 BROKEN = {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
 REPEATABLE = {"GET", "HEAD"}
 
+# Failures before the server can have read anything.
+NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
 
 class Attempt:
     """One attempt; a context manager that keeps what goes wrong with the transport."""
@@ -149,7 +152,7 @@ class Exchange(Generic[T]):
             "follow_redirects": False,
         }
         """Arguments of `httpx.Client.stream`."""
-        self._retries = settings.retries
+        self._retries = options.get("retries", settings.retries)
         self._server = server
         self._last: Attempt | None = None
 
@@ -218,9 +221,8 @@ class Exchange(Generic[T]):
         """Tell whether the server can't have started the work, or may do it twice."""
         repeatable = self.repeatable
         if attempt.failure is not None:
-            never_connected = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
             broken = (httpx.NetworkError, httpx.RemoteProtocolError)
-            return isinstance(attempt.failure, never_connected) or (
+            return isinstance(attempt.failure, NEVER_CONNECTED) or (
                 repeatable and isinstance(attempt.failure, broken)
             )
         status = attempt.response.status_code if attempt.response is not None else 0

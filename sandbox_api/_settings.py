@@ -72,6 +72,9 @@ class CallOptions(TypedDict, total=False):
     headers: Mapping[str, str]
     """Headers to send with the request, e.g. `X-Request-ID`."""
 
+    retries: int
+    """How often to try again, in place of the client's own number."""
+
 
 @frozen(repr=False)
 class Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import tempfile
@@ -17,13 +18,15 @@ import httpx
 
 from . import _operations
 from ._exchange import Exchange
-from ._results import ExecutionResult, Stored, bind
+from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings, redacted, smallest
 from ._target import Target
+from .batch import based_on, submissions
 from .environment import list_environment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from concurrent.futures import Executor
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -42,8 +45,10 @@ if TYPE_CHECKING:
     from ._local import Isolation
     from ._operations import Call
     from ._settings import CallOptions, ClientOptions
+    from .batch import BatchOptions, Config, Job, JobResult, Progress
     from .environment import EnvironmentFile, EnvironmentSource
     from .local import LocalServer
+    from .sandbox import Sandbox
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Model")
@@ -110,6 +115,7 @@ class ASandbox:
         self._place: tuple[object, int] = (None, 0)
         self._clients: dict[bool, httpx.AsyncClient] = {}
         self._server: LocalServer | None = None
+        self._isolation: Isolation = "bubblewrap"
         self._closed = False
 
     @classmethod
@@ -146,7 +152,7 @@ class ASandbox:
 
         server = start(isolation)
         sandbox = cls(server.url, total, connect, sock_connect, sock_read, **options)
-        sandbox._server = server
+        sandbox._server, sandbox._isolation = server, isolation
         return sandbox
 
     @property
@@ -251,6 +257,155 @@ class ASandbox:
             call = await apart(_operations.execute, config, environ)
         result = await self._perform(call, options)
         return bind(AExecution, result, self)
+
+    async def execute_many(
+        self,
+        jobs: Iterable[Job | Config | tuple[Config, EnvironmentSource | None]],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = False,
+        on_progress: Callable[[Progress], object] | None = None,
+        stop_on: Callable[[JobResult[Any]], object] | None = None,
+        executor: Executor | None = None,
+    ) -> AsyncIterator[JobResult[AExecution]]:
+        """Execute any number of jobs, several at once, and yield what became of each.
+
+        A job that fails stops no other: its error is in its JobResult. Jobs are taken from the
+        iterable only when they are about to be sent, and results are not kept, so there may be
+        millions, or no end of them. Where the server is overloaded, fewer jobs run at once for a
+        while, and those that it refused are sent again; a job becomes an error when it has refused
+        all for as long as `timeout`.
+
+        To stop, leave the loop: what runs is cancelled. After a KeyboardInterrupt, what had ended
+        is yielded, then it is raised.
+
+        Args:
+            jobs: each a Job, a configuration as for `execute`, or a tuple of that and its files.
+                What the iterable raises is raised once the jobs that ran are yielded.
+            concurrency: how many at once, at most; by default as many as the server has containers.
+                No more than 100 where there is no executor.
+            ordered: whether to yield in the order of the jobs, in place of that in which they end.
+            on_progress: is called with a Progress whenever a job has ended.
+            stop_on: is called with each JobResult as soon as there is one; when it returns what is
+                true, no more jobs are begun, and those that run are the last.
+            executor: any of PEP 3148 to run the jobs in place of threads of this process, as that
+                of a Dask cluster; it is not shut down. Each of its processes makes a client of its
+                own, and keeps it; the jobs, and this sandbox, are pickled. Where this sandbox is a
+                local one, each process starts a local one of its own.
+
+        Raises:
+            ValueError: `concurrency` is not positive.
+            TypeError: this sandbox can't be used in other processes.
+            SandboxError, SandboxFailure: the server doesn't tell how many containers it has.
+            BrokenExecutor: the executor takes no more jobs; what ran is yielded first.
+
+        Example:
+
+            >>> jobs = ({"commands": [f"echo $(({n} * {n}))"]} for n in range(1000))
+            >>> async for done in sandbox.execute_many(jobs, ordered=True):
+            ...     print(done.id, done.result.execution[0].stdout if done.result else done.error)
+        """
+        from ._batch import Batch
+        from ._crew import MOST_HERE, Tasks, submitter, workers
+
+        if concurrency is None:
+            if executor is None or self._server is None:
+                concurrency = (await self.specifications()).container.count
+            else:
+                concurrency = await apart(workers, executor)
+        if executor is None:
+            concurrency = min(concurrency, MOST_HERE)
+            crew = Tasks.on(self)
+        else:
+            crew = Tasks.through(submitter(executor, *self._elsewhere()), concurrency)
+        batch = Batch(
+            jobs,
+            concurrency,
+            ordered=ordered,
+            on_progress=on_progress,
+            stop_on=stop_on,
+            kind=AExecution,
+            sandbox=self,
+            retries=self._settings.retries,
+            patience=self.total,
+        )
+        try:
+            while batch.going:
+                for run in batch.starts():
+                    crew.start(run)
+                for done in batch.results():
+                    yield done
+                for run, answer in await crew.wait(batch.pause()):
+                    batch.end(run, answer)
+        finally:
+            await crew.stop()
+        for done in batch.results():
+            yield done
+        batch.close()
+
+    async def grade(
+        self,
+        folder: str | os.PathLike[str],
+        config: Config,
+        *,
+        base: EnvironmentSource | None = None,
+        **batch: Unpack[BatchOptions],
+    ) -> AsyncIterator[JobResult[AExecution]]:
+        """Execute the same commands for each sub-folder of a folder, and yield what became of each.
+
+        The name of a sub-folder is the `id` of its JobResult, and its path the `meta`. Those whose
+        name begins with a dot are left out.
+
+        Args:
+            folder: where the submissions are, one sub-folder each.
+            config: what to run for each, as for `execute`.
+            base: files that all start from, as tests; they are stored on the server once, and a
+                submission's own win where names are the same.
+            batch: as for `execute_many`.
+
+        Raises:
+            OSError: the folder can't be read.
+            ValueError: `base` is to be used by processes that each have a local sandbox.
+            TypeError: `config` has an environment too.
+
+        Example:
+
+            >>> async for done in sandbox.grade("handed-in", {"commands": ["./test"]}, base="test"):
+            ...     print(done.id, done.outcome)
+        """
+        if base is not None:
+            if self._server is not None and batch.get("executor") is not None:
+                raise ValueError(
+                    "a base is stored on one server: give the URL of one that all processes reach"
+                )
+            config = based_on(config, (await self.store(base)).uuid)
+        async for done in self.execute_many(submissions(folder, config), **batch):
+            yield done
+
+    async def store(
+        self, environ: EnvironmentSource, **options: Unpack[CallOptions]
+    ) -> AEnvironment:
+        """Store files on the server, as an environment for others to start from.
+
+        Args:
+            environ: the files, as for `execute`.
+
+        Raises:
+            InvalidEnvironment, Sandbox400, Sandbox503: as `execute`.
+            ExecutionFailed: the server could not store them.
+
+        Example:
+
+            >>> stored = await sandbox.store({"data/primes": "2 3 5 7"})
+            >>> config = {"commands": ["cat data/primes"], "environment": str(stored.uuid)}
+            >>> (await sandbox.execute(config)).execution[0].stdout
+            '2 3 5 7'
+        """
+        result = await self.execute({"commands": ["true"], "save": True}, environ, **options)
+        saved = result.raise_for_status().saved
+        if saved is None:
+            raise ExecutionFailed(result)
+        return saved
 
     async def download(
         self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]
@@ -520,6 +675,24 @@ class ASandbox:
         if keep not in self._clients:
             self._clients[keep] = self._settings.async_client(keep)
         return self._clients[keep]
+
+    def _elsewhere(self) -> tuple[Sandbox, Callable[[], object]]:
+        """Return a synchronous sandbox for threads, and what those of other processes are made of.
+
+        Raises:
+            TypeError: there is none for the client of httpx that was given.
+        """
+        from .sandbox import Sandbox
+
+        if self._given is not None:
+            raise TypeError("an executor can't use the http_client that was given")
+        options = self._settings.options
+        here = Sandbox(self.url, self.total, **options)
+        if self._server is None:
+            return here, lambda: here
+        make = Sandbox.local
+        local = functools.partial(make, self.total, isolation=self._isolation, **options)
+        return here, lambda: local
 
 
 def bounded(exchange: Exchange[Any]) -> AbstractContextManager[anyio.CancelScope]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import tempfile
@@ -12,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 import httpx
 
 from . import _operations
-from ._deadline import Until, abandon, obey_deadlines
+from ._deadline import Until, abandon, cut_streams, obey_deadlines
 from ._exchange import Exchange
-from ._results import ExecutionResult, Stored, bind
+from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings, redacted
 from ._target import Target
+from .batch import based_on, submissions
 from .environment import list_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Executor
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -36,9 +39,11 @@ if TYPE_CHECKING:
     )
     from sandbox_client.types import Model
 
+    from ._crew import Crew
     from ._local import Isolation
     from ._operations import Call
     from ._settings import CallOptions, ClientOptions
+    from .batch import BatchOptions, Config, Job, JobResult, Progress
     from .environment import EnvironmentFile, EnvironmentSource
     from .local import LocalServer
 
@@ -94,6 +99,7 @@ class Sandbox:
         self._clients: dict[tuple[int, bool], httpx.Client] = {}
         self._closed = False
         self._server: LocalServer | None = None
+        self._isolation: Isolation = "bubblewrap"
 
     @classmethod
     def local(
@@ -125,7 +131,7 @@ class Sandbox:
 
         server = start(isolation)
         sandbox = cls(server.url, timeout, **options)
-        sandbox._server = server
+        sandbox._server, sandbox._isolation = server, isolation
         return sandbox
 
     @property
@@ -219,6 +225,159 @@ class Sandbox:
         """
         result = self._perform(_operations.execute(config, environ), options)
         return bind(Execution, result, self)
+
+    def execute_many(
+        self,
+        jobs: Iterable[Job | Config | tuple[Config, EnvironmentSource | None]],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = False,
+        on_progress: Callable[[Progress], object] | None = None,
+        stop_on: Callable[[JobResult[Any]], object] | None = None,
+        executor: Executor | None = None,
+    ) -> Iterator[JobResult[Execution]]:
+        """Execute any number of jobs, several at once, and yield what became of each.
+
+        A job that fails stops no other: its error is in its JobResult. Jobs are taken from the
+        iterable only when they are about to be sent, and results are not kept, so there may be
+        millions, or no end of them. Where the server is overloaded, fewer jobs run at once for a
+        while, and those that it refused are sent again; a job becomes an error when it has refused
+        all for as long as `timeout`.
+
+        To stop, leave the loop: what runs is cancelled. After a KeyboardInterrupt, what had ended
+        is yielded, then it is raised.
+
+        Args:
+            jobs: each a Job, a configuration as for `execute`, or a tuple of that and its files.
+                What the iterable raises is raised once the jobs that ran are yielded.
+            concurrency: how many at once, at most; by default as many as the server has containers.
+                No more than 100 where there is no executor.
+            ordered: whether to yield in the order of the jobs, in place of that in which they end.
+            on_progress: is called with a Progress whenever a job has ended.
+            stop_on: is called with each JobResult as soon as there is one; when it returns what is
+                true, no more jobs are begun, and those that run are the last.
+            executor: any of PEP 3148 to run the jobs in place of threads of this process, as that
+                of a Dask cluster; it is not shut down. Each of its processes makes a client of its
+                own, and keeps it; the jobs, and this sandbox, are pickled. Where this sandbox is a
+                local one, each process starts a local one of its own.
+
+        Raises:
+            ValueError: `concurrency` is not positive.
+            TypeError: this sandbox can't be used in other processes.
+            SandboxError, SandboxFailure: the server doesn't tell how many containers it has.
+            BrokenExecutor: the executor takes no more jobs; what ran is yielded first.
+
+        Example:
+
+            >>> jobs = ({"commands": [f"echo $(({n} * {n}))"]} for n in range(1000))
+            >>> for done in sandbox.execute_many(jobs, ordered=True):
+            ...     print(done.id, done.result.execution[0].stdout if done.result else done.error)
+        """
+        from ._batch import Batch
+        from ._crew import MOST_HERE, Futures, Threads, submitter, workers
+
+        if concurrency is None:
+            if executor is None or self._server is None:
+                concurrency = self.specifications().container.count
+            else:
+                concurrency = workers(executor)
+        here = self._apart()
+        if executor is None:
+            crew: Crew = Threads(here, here._cut)
+            concurrency = min(concurrency, MOST_HERE)
+        else:
+            crew = Futures(submitter(executor, here, self._elsewhere))
+        batch = Batch(
+            jobs,
+            concurrency,
+            ordered=ordered,
+            on_progress=on_progress,
+            stop_on=stop_on,
+            kind=Execution,
+            sandbox=self,
+            retries=self._settings.retries,
+            patience=self.timeout,
+        )
+        try:
+            while batch.going:
+                for run in batch.starts():
+                    crew.start(run)
+                yield from batch.results()
+                for run, answer in crew.wait(batch.pause()):
+                    batch.end(run, answer)
+        except KeyboardInterrupt:
+            ended = crew.wait(0)
+            crew.stop()
+            for run, answer in ended:
+                batch.end(run, answer)
+            yield from batch.interrupt()
+            raise
+        finally:
+            crew.stop()
+            here._cut()
+        yield from batch.results()
+        batch.close()
+
+    def grade(
+        self,
+        folder: str | os.PathLike[str],
+        config: Config,
+        *,
+        base: EnvironmentSource | None = None,
+        **batch: Unpack[BatchOptions],
+    ) -> Iterator[JobResult[Execution]]:
+        """Execute the same commands for each sub-folder of a folder, and yield what became of each.
+
+        The name of a sub-folder is the `id` of its JobResult, and its path the `meta`. Those whose
+        name begins with a dot are left out.
+
+        Args:
+            folder: where the submissions are, one sub-folder each.
+            config: what to run for each, as for `execute`.
+            base: files that all start from, as tests; they are stored on the server once, and a
+                submission's own win where names are the same.
+            batch: as for `execute_many`.
+
+        Raises:
+            OSError: the folder can't be read.
+            ValueError: `base` is to be used by processes that each have a local sandbox.
+            TypeError: `config` has an environment too.
+
+        Example:
+
+            >>> for done in sandbox.grade("handed-in", {"commands": ["./test"]}, base="test"):
+            ...     print(done.id, done.outcome)
+        """
+        if base is not None:
+            if self._server is not None and batch.get("executor") is not None:
+                raise ValueError(
+                    "a base is stored on one server: give the URL of one that all processes reach"
+                )
+            config = based_on(config, self.store(base).uuid)
+        yield from self.execute_many(submissions(folder, config), **batch)
+
+    def store(self, environ: EnvironmentSource, **options: Unpack[CallOptions]) -> Environment:
+        """Store files on the server, as an environment for others to start from.
+
+        Args:
+            environ: the files, as for `execute`.
+
+        Raises:
+            InvalidEnvironment, Sandbox400, Sandbox503: as `execute`.
+            ExecutionFailed: the server could not store them.
+
+        Example:
+
+            >>> stored = sandbox.store({"data/primes": "2 3 5 7"})
+            >>> config = {"commands": ["cat data/primes"], "environment": str(stored.uuid)}
+            >>> sandbox.execute(config).execution[0].stdout
+            '2 3 5 7'
+        """
+        result = self.execute({"commands": ["true"], "save": True}, environ, **options)
+        saved = result.raise_for_status().saved
+        if saved is None:
+            raise ExecutionFailed(result)
+        return saved
 
     def download(
         self, uuid: UUID | str, path: str | None = None, **options: Unpack[CallOptions]
@@ -469,6 +628,26 @@ class Sandbox:
         if client is made:
             weakref.finalize(self, close_in, process, made)  # old code never closed anything
         return client
+
+    def _apart(self) -> Self:
+        """Return the same sandbox with connections of its own, which can be cut."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, _clients={})
+        return twin
+
+    def _cut(self) -> None:
+        """End the calls that other threads make, but not over a client that was given."""
+        self._closed = True
+        for client in [*self._clients.values()]:
+            cut_streams(client)
+            client.close()
+
+    def _elsewhere(self) -> object:
+        """Return what other processes make their sandbox of."""
+        if self._server is None:
+            return self
+        make, options = type(self).local, self._settings.options
+        return functools.partial(make, self.timeout, isolation=self._isolation, **options)
 
 
 def close_in(process: int, client: httpx.Client) -> None:

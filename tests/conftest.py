@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
+from attrs import evolve
 
-from sandbox_api import AEnvironment, AExecution, ASandbox, Sandbox
+from sandbox_api import AEnvironment, AExecution, ASandbox, JobResult, Sandbox
 from sandbox_api._results import bind
 
 from .servers import RawServer
@@ -80,13 +81,18 @@ class Driven:
         async def following() -> Any:
             return await anext(chunks, self)
 
-        while (chunk := self._runner.run(following())) is not self:
-            yield chunk
+        try:
+            while (chunk := self._runner.run(following())) is not self:
+                yield self._handle(chunk)
+        finally:
+            self._runner.run(chunks.aclose())
 
     def _handle(self, value: Any) -> Any:
         """Drive what is returned, too."""
         if isinstance(value, AEnvironment):
             return Driven(self._runner, value)
+        if isinstance(value, JobResult):
+            return evolve(value, result=self._handle(value.result))
         if isinstance(value, AExecution):
             driven = bind(DrivenExecution, value, value._origin())
             driven.__dict__["_runner"] = self._runner

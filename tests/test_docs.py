@@ -43,13 +43,14 @@ def expected(program: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_program_prints_what_its_comments_say(name: str) -> None:
+def test_program_prints_what_its_comments_say(name: str, tmp_path: Path) -> None:
     program = textwrap.dedent(PROGRAMS[name])
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
         check=False,
+        cwd=tmp_path,
         env={key: value for key, value in os.environ.items() if not key.startswith("SANDBOX_")},
     )
     assert done.stderr == ""

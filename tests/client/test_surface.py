@@ -93,7 +93,7 @@ def sync(text: str) -> str:
         text = text.replace(f"A{name}", name)
     text = text.replace("AsyncIterator", "Iterator").replace("async def", "def")
     text = text.replace("[len(chunk) async for chunk in chunks]", "len(chunk) for chunk in chunks")
-    return text.replace("await ", "")
+    return text.replace("await ", "").replace("async for done", "for done")
 
 
 def test_both_flavours_of_environments_are_the_same() -> None:

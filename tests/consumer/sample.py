@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, assert_type
@@ -18,6 +19,7 @@ from sandbox_api import (
     AEnvironment,
     AExecution,
     ASandbox,
+    BatchOptions,
     CallOptions,
     ClientOptions,
     Command,
@@ -33,7 +35,10 @@ from sandbox_api import (
     InvalidConfig,
     InvalidEnvironment,
     InvalidReply,
+    Job,
+    JobResult,
     Libraries,
+    Progress,
     Sandbox,
     Sandbox404,
     Sandbox418,
@@ -189,6 +194,40 @@ def transfers(sandbox: Sandbox, folder: Path) -> None:
         assert_type(sandbox.environment(saved.uuid), Environment)
 
 
+def batches(sandbox: Sandbox) -> None:
+    config: ExecuteConfigDict = {"commands": ["make"]}
+    jobs = [Job("a", config), Job(7, ExecuteConfig(commands=["make"]), {"a": "b"}, meta=[1])]
+    results = assert_type(sandbox.execute_many(jobs), Iterator[JobResult[Execution]])
+    for done in results:
+        assert_type(done.id, Any)
+        assert_type(done.meta, Any)
+        assert_type(done.result, Execution | None)
+        assert_type(done.error, Exception | None)
+        assert_type(done.attempts, int)
+        assert_type(done.seconds, float)
+        assert_type(done.ok, bool)
+        assert_type(done.outcome, Literal["passed", "failed", "timed out", "error"])
+    sandbox.execute_many(
+        [config, config], concurrency=4, ordered=True, executor=ThreadPoolExecutor()
+    )
+    sandbox.execute_many(((config, {"a": "b"}) for _ in range(3)), stop_on=lambda done: done.error)
+    sandbox.execute_many([{"commands": ["make"]}, {"commands": [{"command": "true"}]}])
+    sandbox.execute_many([], on_progress=progress)
+    more: BatchOptions = {"concurrency": 4}
+    graded = sandbox.grade("handed-in", config, base={"test.sh": "true"}, **more)
+    assert_type(next(graded).id, Any)
+    assert_type(sandbox.store({"a": "b"}), Environment)
+
+
+def progress(so_far: Progress) -> None:
+    assert_type(so_far.done, int)
+    assert_type((so_far.passed, so_far.failed), tuple[int, int])
+    assert_type((so_far.timed_out, so_far.errors), tuple[int, int])
+    assert_type((so_far.running, so_far.concurrency), tuple[int, int])
+    assert_type(so_far.total, int | None)
+    assert_type(so_far.seconds, float)
+
+
 def options() -> None:
     call: CallOptions = {"timeout": None, "headers": {"X-Request-ID": "42"}}
     client: ClientOptions = {"retries": 0, "verify": False, "auth": ("user", "secret")}
@@ -254,6 +293,8 @@ async def asynchronous() -> None:
             assert_type(await sandbox.check(result.environment), int)
             async for chunk in sandbox.iter_download(result.environment):
                 assert_type(chunk, bytes)
+        async for done in sandbox.execute_many([{"commands": ["true"]}]):
+            assert_type(done, JobResult[AExecution])
         if result.saved:
             assert_type(await result.saved.read_text("a"), str)
             assert_type(await result.saved.files(), list[EnvironmentFile])

@@ -1,0 +1,292 @@
+"""Who does the jobs of a Batch: threads, tasks, or any executor of PEP 3148."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import os
+import pickle
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import anyio
+import anyio.to_thread
+from attrs import evolve
+
+from ._batch import Answer, failed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from concurrent.futures import Executor
+
+    from ._batch import Run
+    from .batch import Job
+    from .sandbox import Sandbox
+
+    Ended = tuple[Run, Answer]
+    Submit = Callable[[Run], Future[Answer]]
+
+# How long to wait, in seconds, for jobs that were cancelled: they end at once, but where a
+# connection is being made, or an `http_client` was given, whose connections are not ours to cut.
+FAREWELL = 1.0
+
+# How many jobs there may be at once in this process: so many connections a client makes.
+MOST_HERE = 100
+
+
+def attempt(sandbox: Sandbox, job: Job) -> Answer:
+    """Send a job once."""
+    started = time.monotonic()
+    try:
+        result = sandbox.execute(job.config, job.environ, retries=0)
+    except Exception as error:
+        return failed(error, started)
+    return Answer(result, None, time.monotonic() - started)
+
+
+class Crew(Protocol):
+    """What a synchronous driver needs."""
+
+    def start(self, run: Run) -> None:
+        """Have a job done."""
+        ...
+
+    def wait(self, seconds: float | None) -> list[Ended]:
+        """Return what has ended; wait for it where nothing has."""
+        ...
+
+    def stop(self) -> None:
+        """Cancel what runs."""
+        ...
+
+
+class Threads:
+    """A thread for each job. Cancelled, their connections are cut."""
+
+    def __init__(self, sandbox: Sandbox, cut: Callable[[], object]) -> None:
+        self._sandbox = sandbox
+        self._cut = cut
+        self._threads: set[threading.Thread] = set()
+        self._ended: SimpleQueue[tuple[Run, Answer]] = SimpleQueue()
+
+    def start(self, run: Run) -> None:
+        # Daemons, for a process that ends does not wait for those.
+        thread = threading.Thread(target=self._do, args=[run], name="sandbox job", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _do(self, run: Run) -> None:
+        started = time.monotonic()
+        try:
+            answer = attempt(self._sandbox, run.job)
+        except BaseException as error:  # of a hook, perhaps; someone waits for this one
+            answer = failed(error, started)
+        self._threads.discard(threading.current_thread())
+        self._ended.put((run, answer))
+
+    def wait(self, seconds: float | None) -> list[Ended]:
+        return drained(self._ended, seconds)
+
+    def stop(self) -> None:
+        until = time.monotonic() + FAREWELL
+        self._cut()
+        # Again and again, for one may have been connecting.
+        while (left := [*self._threads]) and time.monotonic() < until:
+            left[0].join(0.05)
+            self._cut()
+
+
+def drained(queue: SimpleQueue[Ended], seconds: float | None) -> list[Ended]:
+    """Return all that is in a queue; wait where it is empty."""
+    found: list[Ended] = []
+    try:
+        found.append(queue.get(timeout=seconds))
+        while True:
+            found.append(queue.get_nowait())
+    except Empty:
+        return found
+
+
+class Futures:
+    """Jobs on an executor, which is the user's."""
+
+    def __init__(self, submit: Submit) -> None:
+        self._submit = submit
+        self._futures: dict[Future[Answer], Run] = {}
+        self._ended: SimpleQueue[tuple[Run, Answer]] = SimpleQueue()
+
+    def start(self, run: Run) -> None:
+        future = submitted(self._submit, run)
+        self._futures[future] = run
+        future.add_done_callback(self._done)
+
+    def _done(self, future: Future[Answer]) -> None:
+        run = self._futures.pop(future, None)
+        if run is not None:
+            self._ended.put((run, answer_of(future, run)))
+
+    def wait(self, seconds: float | None) -> list[Ended]:
+        return drained(self._ended, seconds)
+
+    def stop(self) -> None:
+        while self._futures:
+            future, _ = self._futures.popitem()
+            future.cancel()
+
+
+def submitter(executor: Executor, here: Sandbox, elsewhere: Callable[[], object]) -> Submit:
+    """Return what has a job done by an executor.
+
+    Args:
+        executor: the user's.
+        here: what sends a job in this process.
+        elsewhere: returns what is pickled for others: a sandbox, or what makes one.
+
+    Raises:
+        TypeError: that can't be pickled.
+    """
+    if isinstance(executor, ThreadPoolExecutor):
+        return lambda run: executor.submit(attempt, here, run.job)
+    recipe = pickle.dumps(elsewhere())
+    # Dask takes calls of the same arguments for the same call, so none has.
+    return lambda run: executor.submit(attempt_elsewhere, recipe, run.job, os.urandom(8))
+
+
+def submitted(submit: Submit, run: Run) -> Future[Answer]:
+    """Return the future of a job, be it that the executor does not take it."""
+    try:
+        return submit(run)
+    except Exception as error:
+        future: Future[Answer] = Future()
+        # Shut down, it says so by a RuntimeError.
+        broken = isinstance(error, RuntimeError)
+        future.set_result(evolve(failed(error, run.started), broken=broken))
+        return future
+
+
+def answer_of(future: Future[Answer], run: Run) -> Answer:
+    """Return what came of a job on an executor, which is waited for."""
+    try:
+        return future.result()
+    except Exception as error:  # as where its worker died
+        return failed(error, run.started)
+
+
+_kept: dict[tuple[int, bytes], Sandbox] = {}
+_making = threading.Lock()
+
+
+def attempt_elsewhere(recipe: bytes, job: Job, _: bytes) -> Answer:
+    """Send a job once, by a sandbox that is made by a recipe, and kept by this process."""
+    key = os.getpid(), recipe
+    with _making:
+        if key not in _kept:
+            made = pickle.loads(recipe)  # noqa: S301 (of the user's own)
+            _kept[key] = made() if isinstance(made, functools.partial) else made
+    return attempt(_kept[key], job)
+
+
+def workers(executor: Executor) -> int:
+    """Return how many jobs an executor does at once, as far as it tells."""
+    client = getattr(executor, "_client", None)  # Dask's
+    if client is not None:
+        return sum(client.ncores().values()) or 1
+    for name in ("_max_workers", "num_workers"):  # the standard library's; MPI's
+        if isinstance(count := getattr(executor, name, None), int):
+            return max(count, 1)
+    return os.cpu_count() or 1
+
+
+class Tasks:
+    """A task for each job, in an event loop of asyncio or trio.
+
+    The tasks can't be in a group of anyio's, which would have to be left by the task that entered
+    it, between two of the values that a generator yields.
+    """
+
+    def __init__(self, work: Callable[[Run], Awaitable[Answer]]) -> None:
+        self._work = work
+        self._scopes: dict[Run, anyio.CancelScope] = {}
+        self._ended: deque[Ended] = deque()
+        self._changed = anyio.Event()
+
+    @classmethod
+    def on(cls, sandbox: Any) -> Self:
+        """Return tasks that send the jobs themselves."""
+
+        async def work(run: Run) -> Answer:
+            started = time.monotonic()
+            try:
+                result = await sandbox.execute(run.job.config, run.job.environ, retries=0)
+            except Exception as error:
+                return failed(error, started)
+            return Answer(result, None, time.monotonic() - started)
+
+        return cls(work)
+
+    @classmethod
+    def through(cls, submit: Submit, most: int) -> Self:
+        """Return tasks that wait for an executor."""
+        limiter = anyio.CapacityLimiter(most)
+
+        async def work(run: Run) -> Answer:
+            future = submitted(submit, run)
+            try:
+                return await anyio.to_thread.run_sync(
+                    answer_of, future, run, abandon_on_cancel=True, limiter=limiter
+                )
+            finally:
+                future.cancel()
+
+        return cls(work)
+
+    def start(self, run: Run) -> None:
+        self._scopes[run] = anyio.CancelScope()
+        spawn(self._do, run)
+
+    async def _do(self, run: Run) -> None:
+        try:
+            with self._scopes[run]:
+                self._ended.append((run, await self._work(run)))
+        finally:
+            del self._scopes[run]
+            self._changed.set()
+
+    async def wait(self, seconds: float | None) -> list[Ended]:
+        if not self._ended:
+            self._changed = anyio.Event()
+            with anyio.move_on_after(seconds):
+                await self._changed.wait()
+        ended = [*self._ended]
+        self._ended.clear()
+        return ended
+
+    async def stop(self) -> None:
+        for scope in self._scopes.values():
+            scope.cancel()
+        with anyio.move_on_after(FAREWELL, shield=True):
+            while self._scopes:
+                self._changed = anyio.Event()
+                await self._changed.wait()
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def spawn(function: Callable[[Run], Any], run: Run) -> None:
+    """Start a task that belongs to the event loop, and to no other task."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        trio.lowlevel.spawn_system_task(function, run, context=contextvars.copy_context())
+    else:
+        task = loop.create_task(function(run))
+        _tasks.add(task)  # the loop itself keeps none
+        task.add_done_callback(_tasks.discard)
