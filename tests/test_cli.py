@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -19,10 +22,13 @@ from .servers import RawServer, reply
 PROGRAM = Path(sysconfig.get_path("scripts"), "sandbox-api")
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str | Path, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the program, with nothing but PATH and what is given in its environment."""
     return subprocess.run(
         [PROGRAM, *arguments],
+        input=stdin,
         env={"PATH": os.environ["PATH"], "COLUMNS": "100", **environment},
         capture_output=True,
         text=True,
@@ -90,7 +96,7 @@ def test_server_that_never_answers(raw_server: RawServer) -> None:
     ("arguments", "words"),
     [
         (["execute", "--url", "localhost:7000", "true"], "has no scheme"),
-        (["execute"], "Missing argument"),
+        (["execute"], "give commands"),
         (["no-such-command"], "No such command"),
     ],
 )
@@ -137,6 +143,136 @@ def test_serve_on_a_port_that_is_taken(raw_server: RawServer) -> None:
     assert done.returncode != 0
     assert "in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_execute_with_files_and_variables(sandbox_url: str, tmp_path: Path) -> None:
+    (tmp_path / "name").write_text("from a folder")
+    config = tmp_path / "config.json"
+    config.write_text(
+        json.dumps({"commands": ["cat name; echo $A$B"], "environ": {"A": "1", "B": "2"}})
+    )
+    done = run(
+        "execute", "--config", config, "--dir", tmp_path, "-e", "B=3=", SANDBOX_URL=sandbox_url
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("from a folder13=\n", "", 0)
+    done = run(
+        "execute",
+        "--config",
+        "-",
+        "cat name",
+        "--json",
+        stdin=config.read_text(),
+        SANDBOX_URL=sandbox_url,
+    )
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (1, 1)
+
+
+def test_environments_on_the_command_line(sandbox_url: str, tmp_path: Path) -> None:
+    def here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return run(*arguments, SANDBOX_URL=sandbox_url)
+
+    commands = ("mkdir out", "echo 17 > out/marks", "echo seen", ": > empty")
+    done = here("execute", *commands, "--save", "--result", "out/marks")
+    assert done.stdout == "seen\n17\n"
+    found = re.fullmatch(r"stored as (\S+) until \d{4}-\d\d-\d\d \d\d:\d\d UTC\n", done.stderr)
+    assert found
+    uuid = found[1]
+    assert here("ls", uuid).stdout == "0\tfile\tempty\n0\tdirectory\tout\n3\tfile\tout/marks\n"
+    listed = json.loads(here("ls", uuid, "--json").stdout)
+    assert listed[2] == {"name": "out/marks", "size": 3, "type": "file"}
+    assert here("check", uuid, "out/marks").stdout == "3\n"
+    assert here("check", uuid, "empty").stdout == "0\n"
+    missing = here("check", uuid, "none")
+    assert (missing.stderr, missing.returncode) == ("sandbox-api: none is not stored there\n", 1)
+    assert here("download", uuid, "out/marks", "-o", "-").stdout == "17\n"
+    assert here("download", uuid, "-o", tmp_path / "all", "--extract").returncode == 0
+    assert (tmp_path / "all" / "out" / "marks").read_text() == "17\n"
+    archive = tmp_path / "all.tgz"
+    assert here("download", uuid, "-o", archive).stdout == f"{archive}\n"
+    assert here("execute", "cat out/marks", "--env", archive).stdout == "17\n"
+    assert here("execute", "cat out/marks", "--environment", uuid).stdout == "17\n"
+    assert here("download", uuid, "none", "-o", tmp_path / "none").returncode == 1
+    assert here("download", uuid, "out/marks", "--extract").returncode == 2
+
+
+def test_information(sandbox_url: str) -> None:
+    found = json.loads(run("specs", "--json", SANDBOX_URL=sandbox_url).stdout)
+    assert (
+        f"container.count\t{found['container']['count']}\n"
+        in run("specs", SANDBOX_URL=sandbox_url).stdout
+    )
+    assert "network" in json.loads(run("usage", "--json", SANDBOX_URL=sandbox_url).stdout)
+    assert run("usage", SANDBOX_URL=sandbox_url).stdout.startswith("cpu.frequency\t")
+    shown = run("libraries", "--filter", "BASH", SANDBOX_URL=sandbox_url).stdout.splitlines()
+    assert "bin\tbash\t" in shown
+    assert all("bash" in line for line in shown)
+    found = json.loads(
+        run("libraries", "--json", "--filter", "bash", SANDBOX_URL=sandbox_url).stdout
+    )
+    assert "bash" in found["bin"]
+
+
+def test_validate(tmp_path: Path) -> None:
+    good = tmp_path / "good.json"
+    good.write_text('{"commands": ["true"]}')
+    assert (run("validate", good).stdout, run("validate", good).returncode) == ("", 0)
+    done = run("validate", "-", stdin='{"commands": [{"command": "a", "timeout": "x"}], "save": 3}')
+    assert done.stdout == (
+        "commands[0].timeout: must be a number, not 'x'\nsave: must be a boolean, not 3\n"
+    )
+    assert done.returncode == 2
+    for text in ("{", "[]"):
+        assert run("validate", "-", stdin=text).returncode == 2
+    assert run("validate", tmp_path / "none").returncode == 2
+
+
+def test_doctor(sandbox_url: str) -> None:
+    done = run("doctor", SANDBOX_URL=sandbox_url)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "ok\tlocal sandbox\truns commands\t\n" in done.stdout
+    assert f"ok\t<Sandbox {sandbox_url}>\tversion " in done.stdout
+    sick = run("doctor", "--url", "http://127.0.0.1:1")
+    assert sick.returncode == 1
+    assert "bad\tserver\tdoes not answer\t" in sick.stdout
+
+
+@pytest.mark.parametrize("command", ["download", "ls", "check"])
+def test_stored_environments_need_a_server(command: str) -> None:
+    done = run(command, "872b604c-9cce-42e2-8888-9a0311f3a724")
+    assert (done.returncode, "--url" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    path = f"{PROGRAM.parent}:{os.environ['PATH']}"
+    script = {
+        "bash": 'eval "$(sandbox-api completion bash)"; COMP_WORDS=(sandbox-api ex); COMP_CWORD=1;'
+        "_sandbox_api_completion sandbox-api; echo ${COMPREPLY[@]}",
+        "zsh": 'autoload -U compinit; compinit -D; eval "$(sandbox-api completion zsh)";'
+        "print ${_comps[sandbox-api]}; _TYPER_COMPLETE_ARGS='sandbox-api ex' "
+        "_SANDBOX_API_COMPLETE=complete_zsh sandbox-api",
+    }[shell]
+    done = subprocess.run(
+        [shell, "-c", script], env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+    assert "execute" in done.stdout
+    assert run("completion", SHELL="/bin/tcsh").returncode == 2
+    assert "_sandbox_api_completion" in run("completion", SHELL="/usr/bin/bash").stdout
+
+
+def test_help_is_quick() -> None:
+    def quickest(*command: str | Path) -> float:
+        times: list[float] = []
+        for _ in range(7):
+            started = time.perf_counter()
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    bare = quickest(sys.executable, "-c", "pass")
+    assert quickest(PROGRAM, "--help") < 2.5 * bare + 0.15
 
 
 def test_runs_as_a_module() -> None:

@@ -1,42 +1,69 @@
-"""The commands of the command line."""
+"""The commands of the command line. What they do is in other modules, loaded when they run."""
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import Annotated, Literal, NoReturn
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sandbox_api import (
-    ExecutionResult,
-    InvalidURL,
-    LocalSandboxError,
-    Sandbox,
-    Sandbox503,
-    SandboxErrCode,
-    SandboxError,
-    SandboxFailure,
-    TimedOut,
-    __version__,
+from .shared import (
+    FAILED,
+    TIMED_OUT,
+    UNAVAILABLE,
+    USAGE,
+    connected,
+    connected_to,
+    fail,
+    failures,
+    flattened,
+    print_json,
+    print_table,
+    read_config,
+    transfer,
+    uploading,
 )
 
-# Exit codes beside the execution's own, as coreutils' timeout and sysexits.h have them.
-FAILED = 1
-USAGE = 2
-UNAVAILABLE = 69
-OVERLOADED = 75
-TIMED_OUT = 124
+if TYPE_CHECKING:
+    from sandbox_api import ExecutionResult
 
 app = typer.Typer(
     help="Run commands in isolated sandboxes.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    # Help that is drawn takes half as long again to appear.
+    rich_markup_mode=None,
 )
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        envvar="SANDBOX_URL",
+        help="The sandbox server; a private local sandbox when not given.",
+        show_default=False,
+    ),
+]
+StoredUrl = Annotated[
+    str | None,
+    typer.Option(envvar="SANDBOX_URL", help="The sandbox server.", show_default=False),
+]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the server.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Uuid = Annotated[str, typer.Argument(metavar="UUID", help="Id of the stored environment.")]
+Inside = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[PATH]", help="Of a file in it; else all of it is meant.", show_default=False
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from sandbox_api import __version__
+
         typer.echo(f"sandbox-api {__version__}")
         raise typer.Exit
 
@@ -47,23 +74,42 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Run commands in isolated sandboxes."""
+    """Run commands in isolated sandboxes.
+
+    Exit codes: 2 wrong usage, 69 no server there, 75 server overloaded, 124 time-out, 130
+    interrupted, 1 all other failures; `execute` gives the execution's own.
+    """
 
 
 @app.command()
 def execute(
-    commands: Annotated[list[str], typer.Argument(metavar="COMMAND...", show_default=False)],
-    url: Annotated[
-        str | None,
-        typer.Option(
-            envvar="SANDBOX_URL",
-            help="The sandbox server; a private local sandbox when not given.",
-            show_default=False,
-        ),
+    commands: Annotated[
+        list[str] | None, typer.Argument(metavar="[COMMAND]...", show_default=False)
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long to wait for the server.")
-    ] = 60,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="JSON to start from, as the API takes it; - is standard input."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Folder to lay into the working directory.")
+    ] = None,
+    env: Annotated[
+        Path | None, typer.Option(help="The same, as a gzipped tar archive.", show_default=False)
+    ] = None,
+    environment: Annotated[
+        str | None, typer.Option(metavar="UUID", help="Stored environment to start from.")
+    ] = None,
+    save: Annotated[bool, typer.Option("--save", help="Store the environment afterwards.")] = False,
+    result: Annotated[
+        str | None, typer.Option(metavar="PATH", help="File to print in the end, of the sandbox.")
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("-e", metavar="VAR=VALUE", help="Variable to set; may be repeated."),
+    ] = None,
+    url: Url = None,
+    timeout: Timeout = 60,
+    as_json: Json = False,
 ) -> None:
     """Run bash commands one after another, each in quotes, until one fails.
 
@@ -72,25 +118,299 @@ def execute(
     Exits with the status of the execution: that of the command that ended it, or 124 when that
     timed out; 69 when the sandbox can't be reached or started, 75 when it is overloaded.
     """
-    try:
-        with Sandbox(url, timeout) if url else Sandbox.local(timeout) as sandbox:
-            result = sandbox.execute({"commands": commands})
-    except InvalidURL as error:
-        _fail(error, USAGE)
-    except Sandbox503 as error:
-        _fail(error, OVERLOADED)
-    except TimedOut as error:
-        _fail(error, TIMED_OUT)
-    except SandboxFailure as error:
-        _fail(error, UNAVAILABLE)
-    except SandboxError as error:
-        _fail(error, FAILED)
-    for command in result.execution:
+    if folder is not None and env is not None:
+        fail("give either --dir or --env", USAGE)
+    wanted = read_config(config) if config is not None else {}
+    given: dict[str, Any] = {
+        "commands": commands,
+        "environment": environment,
+        "save": save,
+        "result_path": result,
+        "environ": {**wanted.get("environ", {}), **_variables(variables)},
+    }
+    wanted |= {name: value for name, value in given.items() if value}
+    if not wanted.get("commands"):
+        raise typer.BadParameter("give commands, or a --config that has some")
+    with failures(), connected(url, timeout) as sandbox, uploading(folder or env) as files:
+        done = sandbox.execute(wanted, files)
+    if as_json:
+        print_json(done)
+    else:
+        _show(done)
+    raise typer.Exit(_exit_code(done))
+
+
+def _variables(given: list[str] | None) -> dict[str, str]:
+    for each in given or []:
+        if "=" not in each:
+            fail(f"-e takes VAR=VALUE, not {each!r}", USAGE)
+    return dict(each.split("=", 1) for each in given or [])
+
+
+def _show(done: ExecutionResult) -> None:
+    for command in done.execution:
         if command.stdout:
             typer.echo(command.stdout)
         if command.stderr:
             typer.echo(command.stderr.rstrip("\n"), err=True)
-    raise typer.Exit(_exit_code(result))
+    if done.result is not None:
+        typer.echo(done.result, nl=not done.result.endswith("\n"))
+    if done.environment is not None:
+        until = f" until {done.expire:%Y-%m-%d %H:%M %Z}" if done.expire else ""
+        typer.echo(f"stored as {done.environment}{until}", err=True)
+
+
+def _exit_code(done: ExecutionResult) -> int:
+    if done.timed_out:
+        return TIMED_OUT
+    return done.status if done.status >= 0 else FAILED
+
+
+@app.command()
+def batch(
+    jobs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="JOBS.jsonl|DIR",
+            help="Jobs, one a line, - for standard input; or a folder of submissions.",
+        ),
+    ],
+    commands: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[COMMAND]...", help="For a folder: what to run for each."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File of the results, one a line as JSON."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="For a folder: JSON to start from; - is standard input.")
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="For a folder: folder or archive that all start from, sent once."),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="How many at once, at most; by default what it can take.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Run only what has no result in the file yet.")
+    ] = False,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster to run on.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="File of a report to look at.")] = None,
+    url: Url = None,
+    timeout: Timeout = 60,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results as JSON, one a line.")
+    ] = False,
+) -> None:
+    """Run many jobs, several at once, and tell what became of each.
+
+    A line of JOBS.jsonl is a configuration as the API takes it, or {"id", "config", "environ",
+    "meta"}, of which only "config" must be: "environ" is the path of a folder or archive, from
+    where the file is, or an object of paths and contents. Of a folder, each sub-folder is a job.
+
+    Each result is on disk before it counts, so a batch that was ended, however that was, goes on
+    with --resume. Exits with 0 when all jobs passed, 1 when not; 69 or 75 when the server is not
+    there or stays overloaded, 130 when interrupted: jobs without a result then have no line.
+    """
+    from .batch import Request, run
+
+    wanted = read_config(config) if config is not None else {}
+    wanted |= {"commands": commands} if commands else {}
+    request = Request(
+        jobs=jobs,
+        config=wanted,
+        base=base,
+        output=output,
+        resume=resume,
+        concurrency=concurrency,
+        dask=dask,
+        html=html,
+        as_json=as_json,
+    )
+    with failures():
+        code = run(request, lambda: connected(url, timeout))
+    raise typer.Exit(code)
+
+
+@app.command()
+def specs(url: Url = None, timeout: Timeout = 60, as_json: Json = False) -> None:
+    """Show the server's host and the limits of its containers."""
+    with failures(), connected(url, timeout) as sandbox:
+        found = sandbox.specifications()
+    print_json(found) if as_json else print_table(flattened(found), "What", "")
+
+
+@app.command()
+def usage(
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, until Ctrl+C.")] = False,
+    interval: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Between two looks, with --watch.")
+    ] = 1,
+    url: Url = None,
+    timeout: Timeout = 60,
+    as_json: Json = False,
+) -> None:
+    """Show the server's load: processor, memory, slots, network."""
+    with failures(), connected(url, timeout) as sandbox:
+        if watch:
+            from .watch import watch as keep_watching
+
+            keep_watching(sandbox, interval, as_json=as_json)
+        else:
+            found = sandbox.usage()
+            print_json(found) if as_json else print_table(flattened(found), "What", "")
+
+
+@app.command()
+def libraries(
+    text: Annotated[
+        str, typer.Option("--filter", metavar="TEXT", help="Only names that have this in them.")
+    ] = "",
+    url: Url = None,
+    timeout: Timeout = 60,
+    as_json: Json = False,
+) -> None:
+    """List the libraries and programs that commands find in a container."""
+    with failures(), connected(url, timeout) as sandbox:
+        found = sandbox.libraries()
+
+    def wanted(name: str) -> bool:
+        return text.lower() in name.lower()
+
+    kept: dict[str, Any] = {
+        "libraries": {
+            kind: {name: version for name, version in versions.items() if wanted(name)}
+            for kind, versions in found["libraries"].items()
+        },
+        "bin": [name for name in found["bin"] if wanted(name)],
+    }
+    if as_json:
+        print_json({**found, **kept})
+        return
+    rows = [
+        (k, name, v) for k, versions in kept["libraries"].items() for name, v in versions.items()
+    ]
+    print_table([*rows, *(("bin", name, "") for name in kept["bin"])], "Kind", "Name", "Version")
+
+
+@app.command()
+def download(
+    uuid: Uuid,
+    path: Inside = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to; - is standard output. By default, a file of the same name here.",
+            show_default=False,
+        ),
+    ] = None,
+    extract: Annotated[
+        bool, typer.Option("--extract", help="Unpack it, safely, into a new folder.")
+    ] = False,
+    url: StoredUrl = None,
+    timeout: Timeout = 60,
+) -> None:
+    """Download a stored environment, as a gzipped tar archive, or one of its files."""
+    if extract and (path or str(output) == "-"):
+        fail("--extract is for whole environments, into a folder", USAGE)
+    with failures(), connected_to(url, timeout) as sandbox:
+        if str(output) == "-":
+            for chunk in sandbox.iter_download(uuid, path):
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+            return
+        name = path.rpartition("/")[2] if path else uuid if extract else f"{uuid}.tgz"
+        with transfer("Downloading") as tell:
+            written = sandbox.download_to(
+                output or name, uuid, path, extract=extract, progress=tell
+            )
+    typer.echo(written)
+
+
+@app.command()
+def ls(uuid: Uuid, url: StoredUrl = None, timeout: Timeout = 60, as_json: Json = False) -> None:
+    """List the files of a stored environment: size in bytes, type and name."""
+    with failures(), connected_to(url, timeout) as sandbox:
+        files = sorted(sandbox.environment(uuid).files(), key=lambda each: each.name)
+    if as_json:
+        print_json([{"name": each.name, "size": each.size, "type": each.type} for each in files])
+    else:
+        print_table([(each.size, each.type, each.name) for each in files], "Size", "Type", "Name")
+
+
+@app.command()
+def check(uuid: Uuid, path: Inside = None, url: StoredUrl = None, timeout: Timeout = 60) -> None:
+    """Print the size of a stored environment, or of one of its files, in bytes.
+
+    Exits with 1 when it is not there.
+    """
+    with failures(), connected_to(url, timeout) as sandbox:
+        size = sandbox.check(uuid, path)
+        # An empty file is there all the same.
+        if not size and not sandbox.environment(uuid).exists(path):
+            fail(f"{path or uuid} is not stored there", FAILED)
+    typer.echo(size)
+
+
+@app.command()
+def validate(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="File of JSON; - is standard input.")
+    ],
+) -> None:
+    """Check a configuration without running it: print each fault, and exit with 2 if any."""
+    from sandbox_api import InvalidConfig
+    from sandbox_api.config import checked
+
+    try:
+        checked(read_config(config))
+    except InvalidConfig as error:
+        for fault in error.errors:
+            typer.echo(fault)
+        raise typer.Exit(USAGE) from None
+
+
+@app.command()
+def doctor(
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="SANDBOX_URL", help="A server to reach, too.", show_default=False),
+    ] = None,
+    timeout: Timeout = 10,
+) -> None:
+    """Look at what this machine has, and tell how to get what is missing.
+
+    Exits with 1 when something is.
+    """
+    from .doctor import examine
+
+    if not examine(url, timeout):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def completion(
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"] | None,
+        typer.Argument(help="By default, the one in $SHELL.", show_default=False),
+    ] = None,
+) -> None:
+    """Print what makes a shell complete these commands.
+
+    In bash: eval "$(sandbox-api completion bash)", e.g. in ~/.bashrc; likewise in zsh, after
+    compinit. In fish: sandbox-api completion fish | source.
+    """
+    name = shell or Path(os.environ.get("SHELL", "")).name
+    if name not in ("bash", "zsh", "fish"):
+        fail(f"which shell? bash, zsh or fish, not {name!r}", USAGE)
+    os.environ["_SANDBOX_API_COMPLETE"] = f"source_{name}"
+    app(prog_name="sandbox-api")
 
 
 @app.command()
@@ -135,6 +455,7 @@ def serve(
 
     Asked to end, by Ctrl+C or SIGTERM, it finishes what runs; asked twice, it does not.
     """
+    from sandbox_api import LocalSandboxError
     from sandbox_api._local import serve
 
     try:
@@ -151,15 +472,4 @@ def serve(
             log_format=log_format,
         )
     except LocalSandboxError as error:
-        _fail(error, UNAVAILABLE)
-
-
-def _exit_code(result: ExecutionResult) -> int:
-    if result.status == SandboxErrCode.TIMEOUT:
-        return TIMED_OUT
-    return result.status if result.status >= 0 else FAILED
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    typer.echo(f"sandbox-api: {error}", err=True)
-    raise typer.Exit(code)
+        fail(error, UNAVAILABLE)

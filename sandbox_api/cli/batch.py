@@ -1,0 +1,333 @@
+"""The command `batch`: jobs from a file or folder, results to a file that is a journal too."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import time
+from array import array
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import typer
+from attrs import frozen
+
+from sandbox_api import Job, JobResult, Sandbox, Sandbox429, Sandbox503, SandboxFailure
+from sandbox_api._exchange import NEVER_CONNECTED
+from sandbox_api.batch import based_on, submissions
+
+from .shared import (
+    FAILED,
+    INTERRUPTED,
+    OVERLOADED,
+    UNAVAILABLE,
+    USAGE,
+    fail,
+    print_json,
+    progress,
+    uploading,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from concurrent.futures import Executor
+
+    from .report import Report
+
+Line = dict[str, Any]
+
+
+@frozen
+class Request:
+    """What was asked for on the command line."""
+
+    jobs: Path
+    config: dict[str, Any]
+    base: Path | None
+    output: Path | None
+    resume: bool
+    concurrency: int | None
+    dask: str | None
+    html: Path | None
+    as_json: bool
+
+
+class Summary:
+    """How all jobs ended, and how long they took."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, int] = dict.fromkeys(("passed", "failed", "timed out", "error"), 0)
+        self.seconds = array("d")
+        self._since = time.monotonic()
+
+    def add(self, line: Line) -> None:
+        """Add a result."""
+        self.outcomes[line["outcome"]] += 1
+        self.seconds.append(line["seconds"])
+
+    @property
+    def passed(self) -> bool:
+        """Whether all did."""
+        return len(self.seconds) == self.outcomes["passed"]
+
+    def percentile(self, percent: int) -> float:
+        """Return the time that so many percent of the jobs did not take longer than."""
+        times = sorted(self.seconds)
+        return times[-(-len(times) * percent // 100) - 1] if times else 0.0
+
+    def __str__(self) -> str:
+        counts = self.outcomes
+        text = (
+            f"{len(self.seconds)} jobs in {time.monotonic() - self._since:.1f} s: "
+            f"{counts['passed']} passed, {counts['failed']} failed, "
+            f"{counts['timed out']} timed out, {counts['error']} errors"
+        )
+        times = ", ".join(f"p{p} {self.percentile(p):.3f} s" for p in (50, 95, 99))
+        return f"{text}; {times}" if self.seconds else text
+
+
+class Journal:
+    """A file of results, one a line, each on disk before it counts."""
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self._path = path
+        if not resume and path.exists() and path.stat().st_size:
+            fail(f"{path} has results: go on with --resume, or name another file", USAGE)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        if os.name == "posix":  # the file's name is to be on disk, too
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+
+    def lines(self) -> Iterator[Line]:
+        """Yield what was written before. A last line that was torn is removed."""
+        end = 0
+        with self._path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                whole = raw.endswith(b"\n")
+                try:
+                    line = json.loads(raw)
+                    yield {"id": line["id"], **line}
+                except (ValueError, TypeError, KeyError):
+                    if whole:
+                        fail(f"line {number} of {self._path} is no result", USAGE)
+                    os.ftruncate(self._file, end)
+                    return
+                if not whole:
+                    self._append(b"\n")
+                    return
+                end += len(raw)
+
+    def write(self, line: Line) -> None:
+        """Append a line, and wait until it is on disk."""
+        self._append(json.dumps(line).encode() + b"\n")
+
+    def _append(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def line_of(done: JobResult[Any]) -> Line:
+    """Return what is written of a result."""
+    line: Line = {"id": done.id, "outcome": done.outcome}
+    if done.error is None:
+        line["result"] = done.result
+    else:
+        line["error"] = {"type": type(done.error).__name__, "message": str(done.error)}
+    line |= {"attempts": done.attempts, "seconds": round(done.seconds, 6)}
+    if done.meta is not None:
+        line["meta"] = done.meta if not isinstance(done.meta, Path) else str(done.meta)
+    return line
+
+
+def read_jobs(path: Path) -> Iterator[Job]:
+    """Yield the jobs of a file, one a line; what is wrong with one is told when it is run."""
+    folder = path.parent
+    file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
+    with file:
+        for index, raw in enumerate(line for line in file if line.strip()):
+            try:
+                found = json.loads(raw)
+            except ValueError:
+                found = raw.decode(errors="replace").strip()
+            yield job_of(index, found, folder)
+
+
+def job_of(index: int, found: Any, folder: Path) -> Job:
+    """Return the job on a line."""
+    line = cast("dict[str, Any]", found if isinstance(found, dict) else {})
+    if "config" not in line:
+        return Job(index, cast("Any", found))
+    environ = line.get("environ")
+    if isinstance(environ, str):
+        environ = folder / environ
+    return Job(line.get("id", index), line["config"], environ, line.get("meta"))
+
+
+def pending(jobs: Iterable[Job], finished: Counter[str]) -> Iterator[Job]:
+    """Yield the jobs that have no result yet."""
+    for job in jobs:
+        key = json.dumps(job.id, sort_keys=True)
+        if finished[key]:
+            finished[key] -= 1
+        else:
+            yield job
+
+
+def not_begun(done: JobResult[Any]) -> bool:
+    """Tell whether a job failed for a server that is not there, or does nothing for long."""
+    error = done.error
+    return isinstance(error, (Sandbox429, Sandbox503)) or (
+        isinstance(error, SandboxFailure) and isinstance(error.__cause__, NEVER_CONNECTED)
+    )
+
+
+def run(request: Request, connect: Callable[[], Sandbox]) -> int:
+    """Run the jobs that have no result yet, and return the exit code."""
+    summary, finished = Summary(), Counter[str]()
+    report = new_report(request)
+    whole_folder = request.jobs.is_dir()
+    if whole_folder and not request.config.get("commands"):
+        fail("what to run for each? Give commands after the folder, or --config", USAGE)
+    if not whole_folder and (request.config or request.base):
+        fail("commands, --config and --base are for a folder: in a file, each job has them", USAGE)
+    if request.resume and request.output is None:
+        fail("--resume needs the file of the results: -o", USAGE)
+    if request.output is None and report is None and str(request.jobs) != "-":
+        request.jobs.stat()
+    with contextlib.ExitStack() as stack:
+        journal = None
+        if request.output is not None:
+            journal = Journal(request.output, resume=request.resume)
+            stack.callback(journal.close)
+            for line in journal.lines():
+                finished[json.dumps(line["id"], sort_keys=True)] += 1
+                summary.add(line)
+                if report is not None:
+                    report.add(line)
+        executor = stack.enter_context(cluster(request.dask))
+        sandbox = stack.enter_context(connect())
+        jobs = all_jobs(request, sandbox)
+        show = stack.enter_context(showing(count(request.jobs), summary))
+        code = 0
+        try:
+            for done in sandbox.execute_many(
+                pending(jobs, finished),
+                concurrency=request.concurrency,
+                executor=executor,
+                stop_on=not_begun,
+            ):
+                if not_begun(done):
+                    code = code or stopped(done)
+                    continue
+                line = line_of(done)
+                if journal is not None:
+                    journal.write(line)
+                summary.add(line)
+                if report is not None:
+                    report.add(line)
+                if request.as_json:
+                    print_json(line)
+                elif journal is None:
+                    typer.echo(f"{line['outcome']}\t{line['seconds']:.3f} s\t{line['id']}")
+                show()
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+    typer.echo(str(summary), err=True)
+    if code and request.output is not None:
+        typer.echo("Run it again with --resume to go on.", err=True)
+    if report is not None and request.html is not None:
+        report.write(request.html, summary)
+    return code or (0 if summary.passed else FAILED)
+
+
+def stopped(done: JobResult[Any]) -> int:
+    """Say why no more jobs are begun, and return the exit code."""
+    typer.echo(f"sandbox-api: {done.error}", err=True)
+    return OVERLOADED if isinstance(done.error, (Sandbox429, Sandbox503)) else UNAVAILABLE
+
+
+def all_jobs(request: Request, sandbox: Sandbox) -> Iterator[Job]:
+    """Return the jobs, once the base of a folder's is stored."""
+    if not request.jobs.is_dir():
+        return read_jobs(request.jobs)
+    config = request.config
+    if request.base is not None:
+        with uploading(request.base) as stream:
+            if stream is not None:
+                config = based_on(config, sandbox.store(stream).uuid)
+    return submissions(request.jobs, config)
+
+
+def count(jobs: Path) -> int | None:
+    """Return how many jobs there are, where that can be told."""
+    if str(jobs) == "-":
+        return None
+    if jobs.is_dir():
+        return sum(1 for _ in submissions(jobs, {}))
+    with jobs.open("rb") as file:
+        return sum(1 for line in file if line.strip())
+
+
+def new_report(request: Request) -> Report | None:
+    """Return the report, where one is wanted."""
+    if request.html is None:
+        return None
+    from .report import Report
+
+    return Report(str(request.jobs))
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Generator[Executor | None]:
+    """Give the executor of a Dask cluster."""
+    if address is None:
+        yield None
+        return
+    try:
+        distributed: Any = importlib.import_module("distributed")
+    except ModuleNotFoundError:
+        fail("Dask needs one more package: pip install 'sandbox-api[dask]'", USAGE)
+    try:
+        client = distributed.Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        fail(f"the scheduler at {address} can't be reached: {error}", UNAVAILABLE)
+    with client:
+        yield client.get_executor()
+
+
+@contextlib.contextmanager
+def showing(total: int | None, summary: Summary) -> Generator[Callable[[], None]]:
+    """Show how far it is, with rate, failures and the time that is left."""
+    from rich import progress as columns
+
+    with progress(
+        columns.BarColumn(),
+        columns.MofNCompleteColumn(),
+        columns.TextColumn("{task.fields[rate]:.1f}/s"),
+        columns.TextColumn("{task.fields[failures]} not passed"),
+        columns.TimeRemainingColumn(),
+    ) as shows:
+        before = len(summary.seconds)
+        since = time.monotonic()
+        task = shows.add_task("jobs", total=total, completed=before, rate=0.0, failures=0)
+
+        def show() -> None:
+            done = len(summary.seconds)
+            shows.update(
+                task,
+                completed=done,
+                rate=(done - before) / (time.monotonic() - since),
+                failures=done - summary.outcomes["passed"],
+            )
+
+        yield show

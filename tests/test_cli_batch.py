@@ -1,0 +1,250 @@
+"""The command `batch`, as a shell runs it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .local.browser import CHROMIUM, browsing
+from .servers import RawServer, reply
+from .test_cli import PROGRAM, run
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+DONE = reply("200 OK", '{"status": 0, "execution": [], "total_time": 0.1}')
+SUMMARY = r"(\d+) jobs in [\d.]+ s: (\d+) passed, (\d+) failed, (\d+) timed out, (\d+) errors"
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def write_jobs(path: Path, count: int) -> Path:
+    path.write_text("".join(f'{{"commands": ["echo {number}"]}}\n' for number in range(count)))
+    return path
+
+
+def test_jobs_from_a_file(sandbox_url: str, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "name").write_text("folder")
+    jobs = tmp_path / "jobs.jsonl"
+    cat = {"commands": ["cat name"]}
+    jobs.write_text(
+        "\n".join(
+            [
+                json.dumps(cat),
+                "",
+                json.dumps({"id": "a", "config": cat, "environ": "files", "meta": {"group": 3}}),
+                json.dumps({"id": "b", "config": cat, "environ": {"name": "object"}}),
+                json.dumps(
+                    {"id": "c", "config": {"commands": ["sleep 9"], "wrong": 1}, "environ": 3}
+                ),
+                "no JSON",
+                json.dumps({"commands": [{"command": "sleep 5", "timeout": 0.1}]}),
+            ]
+        )
+    )
+    done = run("batch", jobs, "--json", "--concurrency", "2", SANDBOX_URL=sandbox_url)
+    found = {line["id"]: line for line in lines(done.stdout)}
+    assert {name: line["outcome"] for name, line in found.items()} == {
+        0: "failed",
+        "a": "passed",
+        "b": "passed",
+        "c": "error",
+        4: "error",
+        5: "timed out",
+    }
+    assert found["a"]["meta"] == {"group": 3}
+    assert found["b"]["result"]["execution"][0]["stdout"] == "object"
+    assert found[4]["error"]["type"] == "InvalidConfig"
+    assert done.returncode == 1
+    counts = re.match(SUMMARY, done.stderr)
+    assert counts
+    assert counts.groups() == ("6", "2", "1", "1", "2")
+    assert re.search(r"p50 [\d.]+ s, p95 [\d.]+ s, p99 [\d.]+ s\n$", done.stderr)
+    human = run("batch", "-", stdin='{"commands": ["true"]}', SANDBOX_URL=sandbox_url)
+    assert re.fullmatch(r"passed\t[\d.]+ s\t0\n", human.stdout)
+    assert human.returncode == 0
+
+
+def test_folder_of_submissions(sandbox_url: str, tmp_path: Path) -> None:
+    for name in ("alice", "bob"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "name").write_text(name)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "check").write_text("grep -q alice name")
+    output = tmp_path / "results.jsonl"
+    done = run(
+        *("batch", tmp_path / "in", "sh check", "--base", tmp_path / "tests", "-o", output),
+        SANDBOX_URL=sandbox_url,
+    )
+    assert (done.stdout, done.returncode) == ("", 1)
+    found = {line["id"]: line["outcome"] for line in lines(output.read_text())}
+    assert found == {"alice": "passed", "bob": "failed"}
+    again = run("batch", tmp_path / "in", "sh check", "-o", output, "--resume")
+    assert again.stderr.startswith("2 jobs")
+
+
+def test_resumed_after_a_torn_line(raw_server: RawServer, tmp_path: Path) -> None:
+    raw_server.answer = DONE
+    jobs, output = write_jobs(tmp_path / "jobs", 6), tmp_path / "results"
+    with jobs.open("a") as file:  # the same id twice is two jobs
+        file.write('{"id": 0, "config": {"commands": ["echo 0"]}}\n')
+    whole = '{"id": %d, "outcome": "passed", "attempts": 1, "seconds": 0.5}'
+    output.write_text(f'{whole % 3}\n{whole % 0}\n{{"id": 1, "outc')
+    arguments = ("batch", jobs, "-o", output, "--concurrency", "2")
+    done = run(*arguments, SANDBOX_URL=raw_server.url)
+    assert (done.returncode, "--resume" in done.stderr) == (2, True)
+    done = run(*arguments, "--resume", SANDBOX_URL=raw_server.url)
+    assert done.returncode == 0
+    assert done.stderr.startswith("7 jobs")
+    assert sorted(line["id"] for line in lines(output.read_text())) == [0, 0, 1, 2, 3, 4, 5]
+    assert len(raw_server.requests) == 5
+    output.write_text(whole % 3)  # whole, but for its end
+    assert run(*arguments, "--resume", SANDBOX_URL=raw_server.url).returncode == 0
+    assert len(lines(output.read_text())) == 7
+
+
+def test_file_that_has_no_results_is_left_alone(tmp_path: Path) -> None:
+    jobs, output = write_jobs(tmp_path / "jobs", 1), tmp_path / "results"
+    output.write_text("my diary\nlast words")
+    done = run("batch", jobs, "-o", output, "--resume")
+    assert (done.returncode, "line 1" in done.stderr) == (2, True)
+    assert output.read_text() == "my diary\nlast words"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("batch", "{folder}"),
+        ("batch", "{jobs}", "true"),
+        ("batch", "{jobs}", "--resume"),
+        ("batch", "{jobs}", "--url", "localhost"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    jobs = write_jobs(tmp_path / "jobs", 1)
+    assert run(*(a.format(folder=tmp_path, jobs=jobs) for a in arguments)).returncode == 2
+    assert run("batch", tmp_path / "none").returncode == 1
+
+
+def test_server_that_is_not_there(raw_server: RawServer, tmp_path: Path) -> None:
+    jobs, output = write_jobs(tmp_path / "jobs", 50), tmp_path / "results"
+    arguments = ("batch", jobs, "-o", output, "--concurrency", "2")
+    done = run(*arguments, "--url", "http://127.0.0.1:1")
+    assert (done.returncode, output.read_text()) == (69, "")
+    assert "--resume" in done.stderr
+    raw_server.answer = reply("503 Service Unavailable")
+    done = run(*arguments, "--url", raw_server.url, "--timeout", "0.3")
+    assert (done.returncode, output.read_text()) == (75, "")
+    raw_server.answer = DONE
+    assert run(*arguments, "--resume", SANDBOX_URL=raw_server.url).returncode == 0
+
+
+def test_killed_at_any_moment_and_resumed(raw_server: RawServer, tmp_path: Path) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        time.sleep(0.01)
+        connection.sendall(DONE)
+
+    raw_server.answer = answer
+    count, kills = 1500, 20
+    jobs, output = write_jobs(tmp_path / "jobs", count), tmp_path / "results"
+    command: list[str | Path] = [
+        PROGRAM,
+        "batch",
+        jobs,
+        "-o",
+        output,
+        "--url",
+        raw_server.url,
+        "--concurrency",
+        "4",
+    ]
+    random.seed(5)
+    for _ in range(kills):
+        before = output.stat().st_size if output.exists() else -1
+        with subprocess.Popen([*command, "--resume"], stderr=subprocess.DEVNULL) as process:
+            until = time.monotonic() + 20
+            while not (output.exists() and output.stat().st_size > before):
+                assert time.monotonic() < until
+                time.sleep(0.002)
+            time.sleep(random.random() * 0.1)
+            assert process.poll() is None
+            process.send_signal(signal.SIGKILL)
+    assert 0 < len(output.read_bytes().splitlines()) < count
+    assert run(*command[1:], "--resume").returncode == 0
+    assert sorted(line["id"] for line in lines(output.read_text())) == [*range(count)]
+
+
+def test_interrupted(raw_server: RawServer, tmp_path: Path) -> None:
+    reached = threading.Event()
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        if len(raw_server.requests) > 3:
+            reached.set()
+            connection.recv(1)  # until it hangs up
+        else:
+            connection.sendall(DONE)
+
+    raw_server.answer = answer
+    jobs, output = write_jobs(tmp_path / "jobs", 9), tmp_path / "results"
+    command: list[str | Path] = [
+        PROGRAM,
+        "batch",
+        jobs,
+        "-o",
+        output,
+        "--url",
+        raw_server.url,
+        "--concurrency",
+        "2",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert reached.wait(20)
+        while len(output.read_bytes().splitlines()) < 3:
+            time.sleep(0.01)
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - started < 5
+    assert errors.startswith("3 jobs")
+    assert "Traceback" not in errors
+    assert len(lines(output.read_text())) == 3
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_report(raw_server: RawServer, tmp_path: Path) -> None:
+    def answer(connection: socket.socket, request: bytes) -> None:
+        status = 1 if b"echo 3" in request else 0
+        stderr = "<script>document.title = 'hacked'</script>"
+        result = {"command": "x", "exit_code": status, "stdout": "", "stderr": stderr, "time": 1}
+        body = {"status": status, "execution": [result], "total_time": 1}
+        connection.sendall(reply("200 OK", json.dumps(body)))
+
+    raw_server.answer = answer
+    jobs, page = write_jobs(tmp_path / "jobs", 12), tmp_path / "report.html"
+    done = run("batch", jobs, "--html", page, "--concurrency", "2", SANDBOX_URL=raw_server.url)
+    assert done.returncode == 1
+    with browsing(tmp_path / "profile") as tab:
+        tab.open(page.as_uri())
+        assert tab.run("document.querySelectorAll('#jobs tbody tr').length") == 12
+        assert tab.run("document.querySelectorAll('svg rect').length") > 12
+        assert tab.run("document.title") == str(jobs)
+        assert "11 passed, 1 failed" in tab.run("document.getElementById('summary').innerText")
+        assert "<script>" in tab.run("document.querySelector('#jobs pre').innerText")
+        assert tab.complaints == []
+        assert all(url.startswith(("file:", "about:")) for url in tab.urls)
+        for width in (375, 1280):
+            tab.size(width, 800)
+            assert tab.run("document.documentElement.scrollWidth") <= width

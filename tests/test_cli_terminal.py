@@ -1,0 +1,127 @@
+"""The command line on a real terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pexpect
+import pytest
+
+from .servers import RawServer, reply
+from .test_cli import PROGRAM
+from .test_cli_batch import DONE, write_jobs
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+
+def on_terminal(*arguments: str | Path, **environment: str) -> Any:
+    return pexpect.spawn(
+        str(PROGRAM),
+        [str(each) for each in arguments],
+        env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **environment},
+        dimensions=(30, 120),
+        encoding="utf-8",
+        timeout=20,
+    )
+
+
+def exit_code(child: Any) -> int:
+    child.expect(pexpect.EOF)
+    child.close()
+    return int(child.exitstatus)
+
+
+def test_progress_of_a_batch(raw_server: RawServer, tmp_path: Path) -> None:
+    def answer(connection: socket.socket, request: bytes) -> None:
+        time.sleep(0.05)
+        connection.sendall(reply("500 Internal Server Error") if b"echo 3" in request else DONE)
+
+    raw_server.answer = answer
+    jobs = write_jobs(tmp_path / "jobs", 40)
+    options = ("-o", tmp_path / "results", "--url", raw_server.url, "--concurrency", "2")
+    child = on_terminal("batch", jobs, *options)
+    child.expect(r"\d+/40")
+    child.expect(r"[\d.]+/s")
+    child.expect("11 not passed")
+    child.expect("40 jobs in .* 29 passed, 0 failed, 0 timed out, 11 errors")
+    assert exit_code(child) == 1
+
+
+def test_interrupted_on_a_terminal(raw_server: RawServer, tmp_path: Path) -> None:
+    def answer(connection: socket.socket, request: bytes) -> None:
+        if b"echo 0" in request:
+            connection.sendall(DONE)
+        else:
+            connection.recv(1)  # until it hangs up
+
+    raw_server.answer = answer
+    jobs = write_jobs(tmp_path / "jobs", 9)
+    options = ("-o", tmp_path / "results", "--url", raw_server.url, "--concurrency", "2")
+    child = on_terminal("batch", jobs, *options)
+    child.expect("1/9")
+    child.sendintr()
+    child.expect("1 jobs in .* 1 passed")
+    child.expect("--resume")
+    assert exit_code(child) == 130
+
+
+@pytest.fixture
+def described(raw_server: RawServer, recordings: Any) -> RawServer:
+    def answer(connection: socket.socket, request: bytes) -> None:
+        name = "specifications" if b"/specifications/" in request else "usages"
+        connection.sendall(reply("200 OK", json.dumps(recordings[name]["json"])))
+
+    raw_server.answer = answer
+    return raw_server
+
+
+def test_watching_the_load(described: RawServer) -> None:
+    child = on_terminal("usage", "--watch", "--interval", "0.05", "--url", described.url)
+    child.expect("CPU")
+    for name in ("Memory", "Slots", "Sent", "Received"):
+        child.expect(name)
+    child.expect("[▁▂▃▄▅▆▇█]{3}")  # moves
+    child.sendintr()
+    assert exit_code(child) == 0
+
+
+def test_tables_are_drawn_on_a_terminal(described: RawServer) -> None:
+    child = on_terminal("specs", "--url", described.url)
+    child.expect("What")
+    child.expect(r"container\.count +20")
+    assert exit_code(child) == 0
+    child = on_terminal("specs", "--url", described.url, NO_COLOR="1")
+    child.expect(pexpect.EOF)
+    assert not re.search(r"\x1b\[\d*;?3\d", child.before)
+    child.close()
+
+
+def test_progress_of_transfers(raw_server: RawServer, tmp_path: Path) -> None:
+    def answer(connection: socket.socket, request: bytes) -> None:
+        if request.startswith(b"POST"):
+            return connection.sendall(DONE)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n")
+        for _ in range(4):
+            connection.sendall(bytes(100_000))
+            time.sleep(0.15)
+        return None
+
+    raw_server.answer = answer
+    target = tmp_path / "file"
+    child = on_terminal("download", "x", "y", "-o", target, "--url", raw_server.url)
+    child.expect("Downloading")
+    child.expect(r"[\d.]+/400.0 kB")
+    assert exit_code(child) == 0
+    assert target.stat().st_size == 400_000
+    archive = tmp_path / "large.tgz"
+    archive.write_bytes(b"\x1f\x8b" + os.urandom(3_000_000))
+    child = on_terminal("execute", "true", "--env", archive, "--url", raw_server.url)
+    child.expect("Uploading")
+    assert exit_code(child) == 0
+    assert b"\x1f\x8b" + archive.read_bytes()[2:50] in raw_server.requests[-1]
