@@ -159,12 +159,17 @@ class Settings:
 
     def _arguments(self, keep: bool) -> dict[str, Any]:
         options = self.options
+        ours = {"User-Agent": USER_AGENT}
+        if not keep:
+            # Its connections are closed at once, and never lie idle in the pool: there, one thread
+            # of httpcore's may close what it has just given to another.
+            ours["Connection"] = "close"
         return {
             "auth": options.get("auth"),
             "cookies": options.get("cookies"),
             "proxy": options.get("proxy"),
             **self._transport(keep),
-            "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
+            "headers": merged(ours, options.get("headers", {})),
             "event_hooks": {name: [*hooks] for name, hooks in options.get("hooks", {}).items()},
             "follow_redirects": False,
             # A proxy can't reach a socket of this machine.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import itertools
 import json
@@ -23,6 +24,7 @@ import pytest
 from sandbox_api import (
     ASandbox,
     ConnectionFailed,
+    ExecutionResult,
     InvalidConfig,
     Job,
     JobResult,
@@ -30,7 +32,7 @@ from sandbox_api import (
     Sandbox,
     Sandbox503,
 )
-from sandbox_api._batch import Answer, Batch
+from sandbox_api._batch import Answer, Batch, Run
 from sandbox_api._crew import workers
 from sandbox_api.sandbox import Execution
 
@@ -536,3 +538,20 @@ def test_the_base_is_uploaded_once(
 def test_storing_files(sandbox: Sandbox) -> None:
     stored = sandbox.store({"data/primes": "2 3 5 7"})
     assert stored.read_text("data/primes") == "2 3 5 7"
+
+
+def test_results_are_not_kept(
+    connect: Callable[..., Sandbox], raw_server: RawServer, busy: Busy
+) -> None:
+    # scripts/bench/batch.py measures the memory of many more
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(each, (ExecutionResult, Run)) for each in gc.get_objects())
+
+    for ordered in (False, True):
+        before = alive()
+        results = connect(raw_server.url).execute_many(numbered(), concurrency=4, ordered=ordered)
+        for _ in range(200):
+            assert next(results).ok
+        assert alive() - before <= 4 * 2 * 5
+        cast("Any", results).close()

@@ -39,6 +39,21 @@ def test_threads_share_a_sandbox(raw_server: RawServer) -> None:
     assert len(sandbox._clients) == 1
 
 
+def test_connection_of_an_execution_is_never_given_to_another(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    # Idle in a pool that keeps none, it could be given to one thread and closed by another: about
+    # one execution in 15,000 failed by a bad file descriptor.
+    raw_server.answer = OK
+    sandbox = connect(raw_server.url)
+    sandbox.execute(CONFIG)
+    raw_server.answer = reply("404 Not Found")
+    sandbox.check("x")
+    execution, check = (request.lower() for request in raw_server.requests)
+    assert b"\r\nconnection: close\r\n" in execution
+    assert b"\r\nconnection: keep-alive\r\n" in check
+
+
 def test_fork_does_not_share_connections(raw_server: RawServer) -> None:
     connections: list[int] = []
 
