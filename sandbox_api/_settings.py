@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
+import math
+import numbers
 import os
 import platform
 import re
@@ -93,12 +96,15 @@ class Settings:
     """The options as given."""
 
     @classmethod
-    def of(cls, url: str | None, options: ClientOptions, given: object = None) -> Settings:
-        """Check what a user gave, among it perhaps a client of httpx.
+    def of(
+        cls, url: str | httpx.URL | None, options: ClientOptions, *, given: object, awaited: bool
+    ) -> Settings:
+        """Check what a user gave, among it perhaps a client of httpx, for one flavour.
 
         Raises:
             InvalidURL: the URL can not be used, or there is none.
-            TypeError: there is no such option, or it does not go with that client.
+            TypeError: the URL is no text, there is no such option, it does not go with that
+                client, or hooks are of the other flavour.
             ValueError: a header can't be sent, or `retries` is negative.
         """
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
@@ -112,6 +118,8 @@ class Settings:
                 f"which sandbox? Give its URL, or set SANDBOX_URL; {EXAMPLES}. "
                 "Sandbox.local() needs none."
             )
+        url = url_text(url)
+        check_hooks(options.get("hooks", {}), awaited=awaited)
         headers = sendable_headers(options.get("headers", {}))
         sendable_headers(options.get("cookies", {}))
         base_url, socket = parse_url(url)
@@ -153,6 +161,23 @@ class Settings:
     def address(self, path: str) -> str:
         """Return the whole URL of a path below the sandbox's."""
         return f"{self.base_url}{path.lstrip('/')}"
+
+    def place(self, path: str) -> str:
+        """Return what is shown of that URL: without a query, for it may hold secrets."""
+        path = re.split("[?#]", path)[0].lstrip("/")
+        return f"{self.url}:/{path}" if self.socket else f"{self.base_url}{path}"
+
+    def check_pickling(self) -> None:
+        """Refuse to be pickled where that would fail without saying why.
+
+        Raises:
+            TypeError: an option can't be.
+        """
+        if isinstance(self.options.get("verify"), ssl.SSLContext):
+            raise TypeError(
+                "a client whose `verify` is an ssl.SSLContext can't be pickled: give the path of "
+                "the certificate authorities instead"
+            )
 
     def _arguments(self, keep: bool) -> dict[str, Any]:
         options = self.options
@@ -280,6 +305,17 @@ def usable_proxies() -> Generator[None]:
         ) from None
 
 
+def url_text(url: Any) -> str:
+    """Return a URL as text.
+
+    Raises:
+        TypeError: it is neither that nor an httpx.URL.
+    """
+    if isinstance(url, (str, httpx.URL)):
+        return str(url)
+    raise TypeError(f"the sandbox's URL must be a string, not {type(url).__name__}")
+
+
 def parse_url(url: str) -> tuple[httpx.URL, str | None]:
     """Return a sandbox's base URL, and the path of the Unix socket that leads to it, if any.
 
@@ -311,6 +347,39 @@ def parse_url(url: str) -> tuple[httpx.URL, str | None]:
     return parsed.copy_with(path=f"{parsed.path.rstrip('/')}/"), None
 
 
+def check_hooks(hooks: Mapping[str, Sequence[Callable[..., Any]]], *, awaited: bool) -> None:
+    """Check that hooks can be called, or awaited.
+
+    Raises:
+        TypeError: they can not.
+    """
+    for event, functions in hooks.items():
+        if event not in {"request", "response"}:
+            raise TypeError(f"there is no hook {event!r}, but 'request' and 'response'")
+        if callable(functions):
+            raise TypeError(f"the hooks of {event!r} must be a list of functions")
+        for function in functions:
+            call = getattr(function, "__call__", None)  # noqa: B004 (of an object that is callable)
+            if awaited is not any(map(inspect.iscoroutinefunction, (function, call))):
+                kind = (
+                    "async functions in an ASandbox" if awaited else "plain functions in a Sandbox"
+                )
+                raise TypeError(f"hooks must be {kind}, unlike {function!r}")
+
+
+def seconds(name: str, given: Any) -> float | None:
+    """Return a time-out in seconds; None, 0 and infinity are no bound, as in aiohttp.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, numbers.Real) or math.isnan(given):
+        raise TypeError(f"{name} must be a number of seconds, or None for no bound, not {given!r}")
+    return float(given) if given and given < math.inf else None
+
+
 def smallest(*bounds: float | None) -> float | None:
-    """Return the smallest of some time-outs, in seconds; None and 0 are no bound, as in aiohttp."""
-    return min((bound for bound in bounds if bound), default=None)
+    """Return the smallest of some time-outs, in seconds; None is no bound."""
+    return min((bound for bound in bounds if bound is not None), default=None)

@@ -16,15 +16,16 @@ import anyio.to_thread
 import httpx
 
 from . import _operations
-from ._exchange import Exchange
+from ._exchange import Exchange, Overdue
+from ._network import adapt
 from ._results import ExecutionResult, Stored, bind
-from ._settings import Settings, redacted, smallest
+from ._settings import Settings, redacted, seconds, smallest
 from ._target import Target
 from .environment import list_environment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from collections.abc import AsyncIterator, Callable, Generator, Mapping
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -97,15 +98,19 @@ class ASandbox:
         **options: Unpack[ClientOptions],
     ) -> None:
         self._closed = True  # until there is something to close
-        self._settings = Settings.of(url, options, given=http_client)
+        self._settings = Settings.of(url, options, given=http_client, awaited=True)
+        seconds("total", total)
         self.total = total
+        waiting = seconds("connect", connect)
         self._steps = {
-            "connect": smallest(connect, sock_connect),
-            "read": smallest(sock_read),
+            "connect": smallest(waiting, seconds("sock_connect", sock_connect)),
+            "read": seconds("sock_read", sock_read),
             "write": None,
-            "pool": smallest(connect),
+            "pool": waiting,
         }
         self._given = http_client
+        if http_client is not None:
+            adapt(http_client)
         # Of one event loop in one process, for others can't share them; by whether they are kept.
         self._place: tuple[object, int] = (None, 0)
         self._clients: dict[bool, httpx.AsyncClient] = {}
@@ -167,6 +172,7 @@ class ASandbox:
         if self._given is not None or self._server is not None:
             what = "http_client" if self._given is not None else "local sandbox"
             raise TypeError(f"an ASandbox with a {what} of its own can't be pickled")
+        self._settings.check_pickling()
         return {**self.__dict__, "_place": (None, 0), "_clients": {}}
 
     async def __aenter__(self) -> Self:
@@ -519,17 +525,24 @@ class ASandbox:
             self._place, self._clients = place, {}
         if keep not in self._clients:
             self._clients[keep] = self._settings.async_client(keep)
+            adapt(self._clients[keep])
         return self._clients[keep]
 
 
-def bounded(exchange: Exchange[Any]) -> AbstractContextManager[anyio.CancelScope]:
-    """Return a context manager that ends what takes longer than the call may, by TimeoutError.
+@contextlib.contextmanager
+def bounded(exchange: Exchange[Any]) -> Generator[None]:
+    """End what takes longer than the call may.
 
     A little later than its steps' own time-outs, which say what took so long.
+
+    Raises:
+        Overdue: it did; a TimeoutError would be taken for one of the user's own functions'.
     """
-    if not exchange.total:
-        return anyio.fail_after(None)
-    return anyio.fail_after(exchange.deadline - time.monotonic() + exchange.total / 50)
+    left = exchange.deadline - time.monotonic() + exchange.total / 50 if exchange.total else None
+    with anyio.move_on_after(left) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise Overdue
 
 
 async def apart(function: Callable[..., T], *arguments: Any) -> T:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 import httpx
 
 from . import _operations
-from ._deadline import Until, abandon, obey_deadlines
 from ._exchange import Exchange
+from ._network import Until, abandon, adapt
 from ._results import ExecutionResult, Stored, bind
-from ._settings import Settings, redacted
+from ._settings import Settings, redacted, seconds
 from ._target import Target
 from .environment import list_environment
 
@@ -85,11 +85,12 @@ class Sandbox:
         http_client: httpx.Client | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._settings = Settings.of(url, options, given=http_client)
+        self._settings = Settings.of(url, options, given=http_client, awaited=False)
+        seconds("timeout", timeout)
         self.timeout = timeout
         self._given = http_client
         if http_client is not None:
-            obey_deadlines(http_client)
+            adapt(http_client)
         # By process, for a forked child can't share connections, and by whether they are kept.
         self._clients: dict[tuple[int, bool], httpx.Client] = {}
         self._closed = False
@@ -146,6 +147,7 @@ class Sandbox:
         if self._given is not None or self._server is not None:
             what = "http_client" if self._given is not None else "local sandbox"
             raise TypeError(f"a Sandbox with a {what} of its own can't be pickled")
+        self._settings.check_pickling()
         return {**self.__dict__, "_clients": {}}
 
     def __enter__(self) -> Self:
@@ -463,7 +465,7 @@ class Sandbox:
             if maker != process:
                 abandon(inherited)
         made = self._settings.client(keep)
-        obey_deadlines(made)
+        adapt(made)
         # Two threads may come here at once; only one's client is kept.
         client = self._clients.setdefault((process, keep), made)
         if client is made:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.server
 import logging
 import pickle
 import re
 import socket
 import ssl
-import subprocess
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -29,7 +27,7 @@ from sandbox_api._settings import redacted
 from ..servers import RawServer, reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 OK = reply("200 OK", "{}", "Set-Cookie: a=1")
@@ -308,50 +306,6 @@ def test_one_line_is_logged_for_each_request(
     assert re.fullmatch(rf"GET {raw_server.url}/ 200 [\d.]+ ms 13 bytes attempt 1 id 42", line), (
         line
     )
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate that signs itself, with its key, for localhost."""
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -keyout {path}.key -out {path}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + path.with_name("localhost.pem.key").read_bytes())
-    return path
-
-
-@pytest.fixture
-def tls_server(certificate: Path) -> Iterator[str]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        def get_request(self) -> tuple[socket.socket, Any]:
-            connection, address = super().get_request()
-            connection.settimeout(10)
-            return context.wrap_socket(connection, server_side=True), address
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.05])
-        thread.start()
-        yield f"https://localhost:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def test_certificate_that_nobody_vouches_for(
