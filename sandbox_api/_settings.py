@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import math
 import numbers
 import os
 import platform
@@ -29,6 +28,9 @@ RETRIES = 2
 # Shorter than servers keep idle connections (5 s and more), so that none is used that the server is
 # about to close.
 IDLE = 2.0
+
+# Longer than any call takes, and no longer than systems can wait, in seconds.
+FOR_EVER = 1e9
 
 EXAMPLES = "write it like http://localhost:7000, https://host/sandbox or unix:///run/sandbox.sock"
 
@@ -173,11 +175,16 @@ class Settings:
         Raises:
             TypeError: an option can't be.
         """
-        if isinstance(self.options.get("verify"), ssl.SSLContext):
-            raise TypeError(
-                "a client whose `verify` is an ssl.SSLContext can't be pickled: give the path of "
-                "the certificate authorities instead"
-            )
+        proxy = self.options.get("proxy")
+        for name, value in [
+            ("verify", self.options.get("verify")),
+            ("proxy", proxy.ssl_context if isinstance(proxy, httpx.Proxy) else None),
+        ]:
+            if isinstance(value, ssl.SSLContext):
+                raise TypeError(
+                    f"{name} is or has an ssl.SSLContext, so this client can't be pickled: give "
+                    "the path of the certificate authorities, or make the client where it is used"
+                )
 
     def _arguments(self, keep: bool) -> dict[str, Any]:
         options = self.options
@@ -368,16 +375,16 @@ def check_hooks(hooks: Mapping[str, Sequence[Callable[..., Any]]], *, awaited: b
 
 
 def seconds(name: str, given: Any) -> float | None:
-    """Return a time-out in seconds; None, 0 and infinity are no bound, as in aiohttp.
+    """Return a time-out in seconds; None and 0 are no bound, as in aiohttp.
 
     Raises:
         TypeError: it is no number.
     """
     if given is None:
         return None
-    if isinstance(given, bool) or not isinstance(given, numbers.Real) or math.isnan(given):
+    if isinstance(given, bool) or not isinstance(given, numbers.Real) or given != given:
         raise TypeError(f"{name} must be a number of seconds, or None for no bound, not {given!r}")
-    return float(given) if given and given < math.inf else None
+    return float(given) if given and given < FOR_EVER else None
 
 
 def smallest(*bounds: float | None) -> float | None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+import pickle
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sandbox_api import (
+    ASandbox,
     ExecutionResult,
     InvalidConfig,
     InvalidReply,
     Sandbox,
     Sandbox400,
     Sandbox404,
+    SandboxError,
+    SandboxFailure,
     Usage,
 )
 from sandbox_client import SERVER_VERSION
@@ -158,6 +164,80 @@ def test_newer_server_warns_once(
         warnings.simplefilter("error")
         assert sandbox.specifications().host.sandbox_version == "3.10.0"
         assert sandbox.server_version() == "3.10.0"
+
+
+@pytest.mark.parametrize("ask", ["specifications", "server_version"])
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+def test_warning_of_a_newer_server_points_at_the_users_line(
+    flavour: str,
+    ask: str,
+    raw_server: RawServer,
+    recordings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sandbox_api._operations._warned", set())
+    raw_server.answer = specifications(recordings, "3.10.0")
+
+    def main() -> None:
+        with Sandbox(raw_server.url) as sandbox:
+            getattr(sandbox, ask)()
+
+    async def amain() -> None:
+        async with ASandbox(raw_server.url) as sandbox:
+            await getattr(sandbox, ask)()
+
+    with pytest.warns(UserWarning, match="of version") as caught:
+        main() if flavour == "sync" else asyncio.run(amain())
+    assert caught[0].filename == __file__
+
+
+def test_request_with_two_bodies(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    sandbox = connect(raw_server.url)
+    for more in ({"fields": {"a": "b"}}, {"files": {"a": b"b"}}):
+        with pytest.raises(TypeError, match="one body: give json, or fields and files"):
+            sandbox.request("POST", "x/", json={"c": 1}, **more)
+    assert raw_server.requests == []
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "/../x", "a/../../x", "a/..", "%2e%2E/x", "a/%2e./x/?token=s3cret"]
+)
+def test_request_stays_below_the_sandboxs_url(
+    path: str, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    with pytest.raises(ValueError, match="must not lead out of the sandbox's URL") as caught:
+        connect(f"{raw_server.url}/prefix").request("GET", path)
+    assert "s3cret" not in str(caught.value)
+    assert raw_server.requests == []
+
+
+@pytest.mark.parametrize("path", ["a..b/", "x/?up=../y", "..."])
+def test_request_with_dots_that_lead_nowhere(
+    path: str, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    connect(f"{raw_server.url}/prefix").request("GET", path)
+    assert raw_server.requests[0].startswith(b"GET /prefix/")
+
+
+def test_query_is_never_shown(
+    connect: Callable[..., Sandbox], raw_server: RawServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox = connect(raw_server.url, retries=0)
+    shown: list[str] = []
+    for options in ({"path": "x/", "params": {"token": "s3cret"}}, {"path": "x/?token=s3cret"}):
+        for answer in (reply("404 Not Found", "none"), reply("200 OK", "odd"), b"nonsense\r\n\r\n"):
+            raw_server.answer = answer
+            with (
+                caplog.at_level(logging.DEBUG, "sandbox_api"),
+                pytest.raises((SandboxError, SandboxFailure)) as caught,
+            ):
+                sandbox.request("GET", model=Usage, **options)
+            again = pickle.loads(pickle.dumps(caught.value))
+            shown += [str(caught.value), repr(caught.value), str(again)]
+            assert str(caught.value).startswith(f"GET {raw_server.url}/x/: ")
+    shown += [record.getMessage() for record in caplog.records if record.name == "sandbox_api"]
+    assert len(shown) == 24
+    assert not [text for text in shown if "s3cret" in text]
 
 
 def test_config_that_is_wrong_is_not_sent(

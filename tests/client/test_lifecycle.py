@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import ssl
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,20 @@ def test_sandbox_in_other_processes(raw_server: RawServer) -> None:
 def test_what_can_not_be_pickled_says_so(raw_server: RawServer) -> None:
     with httpx.Client() as client, pytest.raises(TypeError, match="http_client of its own"):
         pickle.dumps(Sandbox(raw_server.url, http_client=client))
+
+
+@pytest.mark.parametrize("option", ["verify", "proxy"])
+def test_context_that_can_not_be_pickled_is_named(
+    option: str, connect: Callable[..., Sandbox]
+) -> None:
+    context = ssl.create_default_context()
+    options: dict[str, Any] = {
+        "verify": context,
+        "proxy": httpx.Proxy("https://127.0.0.1:1", ssl_context=context),
+    }
+    sandbox: Any = connect("https://127.0.0.1:1", **{option: options[option]})
+    with pytest.raises(TypeError, match=rf"{option}.* ssl\.SSLContext.* can't be pickled"):
+        getattr(sandbox, "_sandbox", sandbox).__getstate__()
 
 
 def test_result_is_pickled_without_the_sandbox(raw_server: RawServer) -> None:

@@ -11,13 +11,16 @@ import socket
 import ssl
 import threading
 import traceback
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from sandbox_api import (
+    ASandbox,
     ConnectionFailed,
+    InvalidReply,
     InvalidURL,
     Sandbox,
     SandboxError,
@@ -108,6 +111,42 @@ def test_unix_socket(connect: Callable[..., Sandbox], tmp_path: Path) -> None:
     assert requests[0].startswith(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
 
 
+def test_unix_socket_is_shown_as_given(
+    connect: Callable[..., Sandbox], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"unix://{tmp_path}/sandbox.sock"
+    place = f"GET {url}:/usages/"
+    sandbox = connect(url, retries=0)
+    with pytest.raises(ConnectionFailed) as unreachable:
+        sandbox.usage()
+    answers = [reply("500 Internal Server Error", "words"), reply("200 OK", "odd")]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/sandbox.sock")
+        listener.listen()
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with caplog.at_level(logging.DEBUG, "sandbox_api"):
+            with pytest.raises(SandboxError) as refused:
+                sandbox.usage()
+            with pytest.raises(InvalidReply) as misread:
+                sandbox.usage()
+        thread.join()
+    errors = [unreachable.value, refused.value, misread.value]
+    again = [pickle.loads(pickle.dumps(error)) for error in errors]
+    lines = [record.getMessage() for record in caplog.records if record.name == "sandbox_api"]
+    for text in [*map(str, [*errors, *again]), *lines]:
+        assert text.startswith(place), text
+    assert str(again[1]) == f"{place}: 500 Internal Server Error: words"
+
+
 def test_unix_socket_needs_no_proxy(
     connect: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -155,6 +194,102 @@ def test_hooks(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
     hooks = {"request": [async_hook if is_async else request_hook]}
     ask(connect(raw_server.url, hooks=hooks))
     assert seen == ["GET"]
+
+
+@pytest.mark.parametrize(
+    ("hooks", "fault"),
+    [
+        ({"request": ["other"]}, "must be (plain|async) functions in an? A?Sandbox, unlike"),
+        ({"request": lambda _: None}, "must be a list of functions"),
+        ({"requests": []}, "there is no hook 'requests', but 'request' and 'response'"),
+    ],
+)
+def test_hooks_that_can_not_be(
+    hooks: dict[str, Any], fault: str, connect: Callable[..., Sandbox]
+) -> None:
+    is_async = not isinstance(connect("http://127.0.0.1:1"), Sandbox)
+
+    async def async_hook(_: object) -> None:
+        pass
+
+    if hooks.get("request") == ["other"]:
+        hooks = {"request": [(lambda _: None) if is_async else async_hook]}
+    with pytest.raises(TypeError, match=fault):
+        connect("http://127.0.0.1:1", hooks=hooks)
+
+
+@pytest.mark.parametrize(
+    ("by", "raised"),
+    [
+        ("progress", TimeoutError("mine")),
+        ("progress", httpx.ConnectError("mine")),
+        ("hook", TimeoutError("mine")),
+        ("hook", KeyError("mine")),
+    ],
+)
+def test_exception_of_the_users_own(
+    by: str,
+    raised: Exception,
+    connect: Callable[..., Sandbox],
+    raw_server: RawServer,
+    tmp_path: Path,
+) -> None:
+    raw_server.answer = reply("200 OK", "file")
+    is_async = not isinstance(connect("http://127.0.0.1:1"), Sandbox)
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    async def fail_async(*_: object) -> None:
+        raise raised
+
+    if by == "hook":
+        sandbox = connect(raw_server.url, hooks={"request": [fail_async if is_async else fail]})
+        call: Any = sandbox.usage
+    else:
+        call = lambda: connect(raw_server.url).download_to(tmp_path / "x", "id", progress=fail)  # noqa: E731
+    with pytest.raises(type(raised)) as caught:
+        call()
+    assert caught.value is raised
+
+
+@pytest.mark.parametrize("given", [(1, 2), "5", httpx.Timeout(3), True, float("nan"), [1]])
+def test_time_out_that_is_none(given: Any, connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(TypeError, match=r"(timeout|total) must be a number of seconds, or None"):
+        connect("http://127.0.0.1:1", given)
+    with pytest.raises(TypeError, match="timeout must be a number of seconds, or None"):
+        connect("http://127.0.0.1:1").usage(timeout=given)
+
+
+def test_steps_that_are_no_time_outs() -> None:
+    for step in ("connect", "sock_connect", "sock_read"):
+        options: Any = {step: (1, 2)}
+        with pytest.raises(TypeError, match=f"{step} must be a number of seconds"):
+            ASandbox("http://127.0.0.1:1", **options)
+
+
+@pytest.mark.parametrize("given", [5, 0.5, 0, None, float("inf"), Fraction(1, 2), 1e10])
+def test_time_out_that_is_one(
+    given: Any, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("404 Not Found")
+    assert connect(raw_server.url, given).check("x") == 0
+
+
+def test_url_of_httpx(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = OK
+    url = httpx.URL(f"{raw_server.url}/prefix").copy_with(username="user", password=SECRET)
+    sandbox = connect(url)
+    ask(sandbox)
+    assert sandbox.url == str(url)
+    assert SECRET not in repr(sandbox)
+    assert raw_server.requests[0].startswith(b"GET /prefix/ ")
+
+
+@pytest.mark.parametrize("url", [b"http://localhost:7000", 7000])
+def test_url_that_is_no_text(url: Any, connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(TypeError, match=f"URL must be a string, not {type(url).__name__}"):
+        connect(url)
 
 
 def test_option_that_does_not_exist(connect: Callable[..., Sandbox]) -> None:
