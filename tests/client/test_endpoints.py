@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import pickle
 import warnings
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
 from sandbox_api import (
     ASandbox,
+    ExecuteConfig,
     ExecutionResult,
     InvalidConfig,
     InvalidReply,
@@ -265,9 +268,34 @@ def test_config_that_is_wrong_is_not_sent(
 
 
 @pytest.mark.parametrize(
+    "kind", [dict, ExecuteConfig.from_dict, lambda data: ExecuteConfig(**data)]
+)
+def test_config_is_sent_as_plain_json(
+    kind: Callable[[Any], Any],
+    connect: Callable[..., Sandbox],
+    raw_server: RawServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SANDBOX_TEST", "1")
+    raw_server.answer = reply("200 OK", json.dumps(RESULT))
+    identifier = UUID("872b604c-9cce-42e2-8888-9a0311f3a724")
+    data = {"commands": ("true",), "environ": os.environ}
+    config = kind(data if kind is not dict else {**data, "environment": identifier})
+    connect(raw_server.url).execute(config)
+    sent = json.loads(form(raw_server.requests[0])[0]["config"].get_content())
+    assert sent["commands"] == ["true"]
+    assert sent["environ"] == dict(os.environ)
+    assert sent.get("environment", str(identifier)) == str(identifier)
+
+
+@pytest.mark.parametrize(
     "config",
     [
         {"commands": ["true"], "environ": {"A": object()}},
+        {"commands": ["true"], ("a", "b"): 1},
+        {"commands": ["true"], "unknown": {1, 2}},
+        {"commands": ["true"], "result_path": "a/.."},
+        {"commands": ["true"], "result_path": "a" * 256},
         {"commands": ["true"], "environ": {"A": [b"x"]}},
         {"commands": [{"command": "true", "timeout": float("nan")}]},
         {"commands": [{"command": "true", "timeout": True}]},
