@@ -65,7 +65,8 @@ class ClientOptions(TypedDict, total=False):
     never."""
 
     hooks: Mapping[str, Sequence[Callable[..., Any]]]
-    """Functions to call with every "request" and "response"; httpx calls these event hooks."""
+    """Functions to call with every "request" and "response", async ones in an ASandbox; httpx calls
+    these event hooks."""
 
 
 class CallOptions(TypedDict, total=False):

@@ -77,6 +77,8 @@ class ASandbox:
 
     Raises:
         InvalidURL: the URL can not be used, or there is none.
+        TypeError: an argument is of the wrong kind, hooks of the other flavour among them.
+        ValueError: a header or cookie can't be sent, or `retries` is negative.
 
     Example:
 
@@ -88,7 +90,7 @@ class ASandbox:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | httpx.URL | None = None,
         total: float | None = 60,
         connect: float | None = None,
         sock_connect: float | None = None,
@@ -205,19 +207,68 @@ class ASandbox:
         """Return the server's host and the limits of its containers.
 
         A UserWarning is given, once, where the server is newer than this client's description.
+
+        Returns:
+            Counts, MHz and bytes, each with its unit in Specifications.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> (await sandbox.specifications()).container.count
+            20
         """
         return await self._perform(_operations.specifications(), options)
 
     async def server_version(self, **options: Unpack[CallOptions]) -> str:
-        """Return the version of the server, as in `3.0.3`."""
+        """Return the version of the server; `GET /specifications/` tells it.
+
+        Returns:
+            The version, as in `3.0.3`.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> await sandbox.server_version()
+            '3.0.3'
+        """
         return await self._perform(_operations.server_version(), options)
 
     async def usage(self, **options: Unpack[CallOptions]) -> Usage:
-        """Return the server's current load. The real server takes 2 seconds to measure it."""
+        """Return the server's current load, for which the real server measures for 2 seconds.
+
+        Returns:
+            Memory in bytes, shares of the processor from 0 to 1, rates per second; see Usage.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> (await sandbox.usage()).cpu.usage
+            0.017
+        """
         return await self._perform(_operations.usage(), options)
 
     async def libraries(self, **options: Unpack[CallOptions]) -> Libraries:
-        """Return the libraries and executables that commands find in a container."""
+        """Return the libraries and executables that commands find in a container.
+
+        The real server starts a container to look, which takes 1 to 2 seconds.
+
+        Returns:
+            The version of each library by its name, and the names of executables; see Libraries.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> (await sandbox.libraries()).libraries.system["bash"]
+            '5.2.15-2+b13'
+        """
         return await self._perform(_operations.libraries(), options)
 
     async def execute(
@@ -269,6 +320,7 @@ class ASandbox:
 
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
         Example:
 
@@ -303,6 +355,7 @@ class ASandbox:
 
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidReply: the reply announces no length, so that it could be cut unnoticed.
             InvalidEnvironment: what was received can not be unpacked safely.
             OSError: the destination can not be written.
 
@@ -327,6 +380,7 @@ class ASandbox:
 
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
         Example:
 
@@ -387,13 +441,45 @@ class ASandbox:
     async def load(
         self, environ: Mapping[str, Any], **options: Unpack[CallOptions]
     ) -> dict[str, Any]:
-        """Freeze a resource, on a server with the loader add-on; return its answer."""
+        """Freeze a resource, on a server with the loader add-on: `POST /loader/fr/`.
+
+        Args:
+            environ: the resource, sent as JSON in the field `data`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: `environ` holds what JSON can't.
+
+        Example:
+
+            >>> answer = await sandbox.load({"title": "Squares", "text": "What is 7 ** 2?"})
+        """
         return await self._perform(_operations.load(environ), options)
 
     async def demo(
         self, environ: Mapping[str, Any], **options: Unpack[CallOptions]
     ) -> dict[str, Any]:
-        """Build a demonstration of an exercise, on a server with the loader add-on."""
+        """Build a demonstration of an exercise, on a server with the loader add-on.
+
+        It asks `POST /loader/demo/pl/`.
+
+        Args:
+            environ: the exercise, sent as JSON in the field `data`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: `environ` holds what JSON can't.
+
+        Example:
+
+            >>> answer = await sandbox.demo({"title": "Squares", "text": "What is 7 ** 2?"})
+        """
         return await self._perform(_operations.demo(environ), options)
 
     async def playexo(
@@ -402,13 +488,46 @@ class ASandbox:
         environ: Mapping[str, Any],
         **options: Unpack[CallOptions],
     ) -> dict[str, Any]:
-        """Build an exercise to play, on a server with the loader add-on."""
+        """Build an exercise to play, on a server with the loader add-on: `POST /loader/play/pl/`.
+
+        Args:
+            config: how to build it, sent as JSON in the field `config`.
+            environ: the exercise, sent as JSON in the field `data`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: an argument holds what JSON can't.
+
+        Example:
+
+            >>> answer = await sandbox.playexo({"seed": 7}, {"title": "Squares"})
+        """
         return await self._perform(_operations.playexo(config, environ), options)
 
     async def exec(
         self, datas: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
     ) -> dict[str, Any]:
-        """Run a command of an exercise, on a server with the loader add-on."""
+        """Run a command of an exercise, on a server with the loader add-on: `POST /exec/`.
+
+        Args:
+            datas: what to run, sent as JSON in the field `data`, and each member again as a field
+                of its own: `command`, `path_command`, `frozen_id` or `env_id`, `path_env`,
+                `result`, `answer`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: `datas` holds what JSON can't.
+
+        Example:
+
+            >>> answer = await sandbox.exec({"command": "grade", "frozen_id": 1, "answer": "49"})
+        """
         return await self._perform(_operations.exec(datas or {}), options)
 
     @overload
@@ -455,13 +574,18 @@ class ASandbox:
 
         Args:
             method: GET, POST, …
-            path: of the endpoint, below the sandbox's URL.
+            path: of the endpoint, below the sandbox's URL. No message or log line shows its query.
             fields: fields of a form: text, or anything else as JSON.
             files: files of a form, each like the `environ` of `execute`.
             json: a body, as JSON.
             params: a query.
             model: the class of the answer, one of the generated models or a subclass of theirs;
                 without one, the response itself is returned, whatever it holds.
+
+        Raises:
+            InvalidReply: the answer is not what `model` says.
+            TypeError: there is `json` beside `fields` or `files`, or one of these can't be sent.
+            ValueError: the path leads out of the sandbox's URL by `..`.
 
         Example:
 
