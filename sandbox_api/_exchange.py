@@ -173,7 +173,7 @@ class Exchange(Generic[T]):
         self.request: dict[str, Any] = {
             **call.request,
             "url": settings.address(call.request["url"]),
-            "headers": sendable_headers(options.get("headers", {})),
+            "headers": sendable_headers(options.get("headers", {}), "headers"),
             "follow_redirects": False,
         }
         """Arguments of `httpx.Client.stream`."""

@@ -10,7 +10,8 @@ import os
 import platform
 import re
 import ssl
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import httpx
 from attrs import frozen
@@ -19,7 +20,7 @@ from ._version import __version__
 from .exceptions import InvalidURL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 USER_AGENT = f"sandbox-api/{__version__} python/{platform.python_version()}"
 
@@ -123,12 +124,14 @@ class Settings:
             )
         url = url_text(url)
         check_hooks(options.get("hooks", {}), awaited=awaited)
-        headers = sendable_headers(options.get("headers", {}))
-        sendable_headers(options.get("cookies", {}))
+        headers = sendable_headers(options.get("headers", {}), "headers")
+        sendable_headers(options.get("cookies", {}), "cookies")
         base_url, socket = parse_url(url)
         if base_url.userinfo and given is not None:
             raise TypeError("set the user and password on the http_client that you give")
-        retries = options.get("retries", RETRIES)
+        retries: Any = options.get("retries", RETRIES)
+        if not isinstance(retries, int):
+            raise TypeError(f"retries must be a whole number, not {retries!r}")
         if retries < 0:
             raise ValueError(f"retries must be 0 or more, not {retries}")
         if base_url.userinfo:
@@ -245,7 +248,7 @@ def token_for(socket: str | None, options: ClientOptions, given: object) -> str 
     if socket is not None or said or given is not None:
         return None
     token = os.environ.get("SANDBOX_TOKEN") or None
-    sendable_headers({"SANDBOX_TOKEN": token or ""})
+    sendable_headers({"SANDBOX_TOKEN": token or ""}, "environment variables")
     return token
 
 
@@ -279,18 +282,25 @@ def merged(headers: Mapping[str, str], more: Mapping[str, str]) -> httpx.Headers
     return result
 
 
-def sendable_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:
     """Return headers, or cookies, that can be sent.
 
     Raises:
+        TypeError: they are no mapping of text to text.
         ValueError: one can't; the message has its name, for its value may be a secret.
     """
-    for name, value in headers.items():
+    if not isinstance(headers, Mapping):
+        raise TypeError(
+            f"{what} must be a mapping of names to values, not {type(headers).__name__}"
+        )
+    for name, value in headers.items():  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"{what} must be text, and the name or value of {name!r} is not")
         if value != value.strip() or re.search(r"[\r\n\0]", value):
             raise ValueError(
                 f"the value of {name!r} has white space at an end, or a line break: strip it"
             )
-    return headers
+    return headers  # pyright: ignore[reportUnknownVariableType]
 
 
 @contextlib.contextmanager
@@ -355,13 +365,15 @@ def parse_url(url: str) -> tuple[httpx.URL, str | None]:
     return parsed.copy_with(path=f"{parsed.path.rstrip('/')}/"), None
 
 
-def check_hooks(hooks: Mapping[str, Sequence[Callable[..., Any]]], *, awaited: bool) -> None:
+def check_hooks(hooks: Any, *, awaited: bool) -> None:
     """Check that hooks can be called, or awaited.
 
     Raises:
         TypeError: they can not.
     """
-    for event, functions in hooks.items():
+    if not isinstance(hooks, Mapping):
+        raise TypeError(f"hooks must be a mapping of events to functions, not {hooks!r}")
+    for event, functions in cast("dict[str, Any]", hooks).items():
         if event not in {"request", "response"}:
             raise TypeError(f"there is no hook {event!r}, but 'request' and 'response'")
         if callable(functions):

@@ -292,6 +292,24 @@ def test_url_that_is_no_text(url: Any, connect: Callable[..., Sandbox]) -> None:
         connect(url)
 
 
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"retries": "5"}, "retries must be a whole number, not '5'"),
+        ({"headers": {"X-Number": 5}}, "headers must be text, and the name or value of 'X-Number'"),
+        ({"headers": {b"X-Bytes": b"5"}}, "headers must be text"),
+        ({"headers": [("X-Pair", "5")]}, "headers must be a mapping of names to values, not list"),
+        ({"cookies": {"session": 5}}, "cookies must be text"),
+        ({"hooks": [print]}, "hooks must be a mapping of events to functions"),
+    ],
+)
+def test_options_of_the_wrong_kind(
+    options: dict[str, Any], fault: str, connect: Callable[..., Sandbox]
+) -> None:
+    with pytest.raises(TypeError, match=fault):
+        connect("http://127.0.0.1:1", **options)
+
+
 def test_option_that_does_not_exist(connect: Callable[..., Sandbox]) -> None:
     with pytest.raises(TypeError, match="there is no option verfy"):
         connect("http://127.0.0.1:1", verfy=False)
