@@ -258,15 +258,16 @@ class ListeningStream(httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         self._sent += len(buffer)
-        answered = self.get_extra_info("is_readable")
-        if self._sent <= SLICE and not answered:  # it goes out at once
+        # What is small goes out at once, unless there is an answer already.
+        if self._sent <= SLICE and not self.get_extra_info("is_readable"):
             return await self._stream.write(buffer, timeout)
         failure: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._listen)
-            if answered:
-                # The rounds that an event loop takes to start listening, and to read.
-                for _ in range(3):
+            for _ in range(
+                3
+            ):  # the rounds that an event loop takes to start listening, and to read
+                if self._early is None and self.get_extra_info("is_readable"):
                     await anyio.lowlevel.checkpoint()
             try:
                 await self._stream.write(buffer, timeout)

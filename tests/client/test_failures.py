@@ -117,6 +117,7 @@ def test_server_that_refuses_an_upload_and_hangs_up(
             while read < (1 if when == "at once" else 1_000_000):
                 read += len(connection.recv(65536))
             connection.sendall(f"{head}Connection: close\r\n\r\ntoo big".encode())
+            time.sleep(0.05)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
