@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import socket
 import ssl
 import threading
@@ -67,21 +68,24 @@ def options(proxy: Proxy, certificate: Path) -> dict[str, Any]:
 def relay(connection: ssl.SSLSocket, request: bytes) -> None:
     """Carry what is sent to where the client asked to be connected."""
     host, _, port = request.split()[1].decode().partition(":")
-    with socket.create_connection((host, int(port)), 20) as server:
-
-        def back() -> None:
-            with contextlib.suppress(OSError):
-                while data := server.recv(65536):
-                    connection.sendall(data)
-                connection.unwrap()
-
-        thread = threading.Thread(target=back)
-        thread.start()
-        with contextlib.suppress(OSError):
-            while data := connection.recv(65536):
-                server.sendall(data)
-            server.shutdown(socket.SHUT_RDWR)
-        thread.join()
+    with (
+        socket.create_connection((host, int(port)), 20) as server,
+        selectors.DefaultSelector() as selector,
+    ):
+        # In one thread, for two must not use TLS at once.
+        for source in (connection, server):
+            selector.register(source, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select(20):
+                source, target = (
+                    (connection, server) if key.fileobj is connection else (server, connection)
+                )
+                data = source.recv(65536)
+                if not data:
+                    return
+                target.sendall(data)
+                while source is connection and connection.pending():
+                    target.sendall(connection.recv(65536))
 
 
 def test_tls_inside_tls(
