@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-live check check-generated generate format clean
+.PHONY: help setup demo test test-live check lint-description check-generated generate format clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -34,17 +34,20 @@ test-live: $(READY) ## Run the HTTP tests against another server: make test-live
 	@test -n "$(URL)" || { echo 'Which server? make test-live URL=http://host:port'; exit 2; }
 	@$(BIN)/pytest tests/http --sandbox-url '$(URL)'
 
-check: $(READY) check-generated ## Check style and types
+check: $(READY) lint-description check-generated ## Check style and types
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy
 	@$(BIN)/pyright
 
-check-generated: $(READY) ## Fail when generated/ is not what openapi/ gives
-	@$(BIN)/python scripts/generate.py --check
+lint-description: $(READY) ## Check openapi/ against the rules of scripts/lint.py
+	@$(BIN)/python -m scripts.lint
+
+check-generated: $(READY) ## Fail, naming the cause, when generated/ is not what openapi/ gives
+	@$(BIN)/python -m scripts.generate --check
 
 generate: $(READY) ## Write generated/ from openapi/
-	@$(BIN)/python scripts/generate.py
+	@$(BIN)/python -m scripts.generate
 
 format: $(READY) ## Put the code into the house's style
 	@$(BIN)/ruff check --quiet --fix
