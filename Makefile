@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-live check lint-description check-generated generate format clean
+.PHONY: help setup demo test test-live verify record check lint-description check-generated generate format clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 		{ echo "Python's venv module is needed: apt-get install python3-venv"; exit 1; }
 	@echo "Setting up $(VENV), once; it takes half a minute..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all]' --group dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all,verify]' --group dev
 	@touch $@
 
 demo: $(READY) ## Run a command in an isolated sandbox, over real HTTP
@@ -33,6 +33,14 @@ test: $(READY) check ## Check and test everything
 test-live: $(READY) ## Run the HTTP tests against another server: make test-live URL=http://host:port
 	@test -n "$(URL)" || { echo 'Which server? make test-live URL=http://host:port'; exit 2; }
 	@$(BIN)/pytest tests/http --sandbox-url '$(URL)'
+
+verify: $(READY) ## Look whether a server keeps the description: make verify URL=http://host:port
+	@test -n "$(URL)" || { echo 'Which server? make verify URL=http://host:port'; exit 2; }
+	@$(BIN)/sandbox-api verify --url '$(URL)' $(OPTIONS)
+
+record: $(READY) ## Write a server's answers to tests/recordings: make record URL=http://host:port
+	@test -n "$(URL)" || { echo 'Which server? make record URL=http://host:port'; exit 2; }
+	@$(BIN)/python -m scripts.record --url '$(URL)' $(OPTIONS)
 
 check: $(READY) lint-description check-generated ## Check style and types
 	@$(BIN)/ruff check --quiet

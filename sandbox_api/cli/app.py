@@ -20,6 +20,8 @@ from sandbox_api import (
     __version__,
 )
 
+from .verify import verify
+
 # Exit codes beside the execution's own, as coreutils' timeout and sysexits.h have them.
 FAILED = 1
 USAGE = 2
@@ -39,6 +41,9 @@ def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"sandbox-api {__version__}")
         raise typer.Exit
+
+
+app.command()(verify)
 
 
 @app.callback()
