@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-live verify record check lint-description check-generated generate format clean
+.PHONY: help setup demo test test-live verify record check lint-description check-generated check-surface generate bump newest-generator format clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -42,7 +42,7 @@ record: $(READY) ## Write a server's answers to tests/recordings: make record UR
 	@test -n "$(URL)" || { echo 'Which server? make record URL=http://host:port'; exit 2; }
 	@$(BIN)/python -m scripts.record --url '$(URL)' $(OPTIONS)
 
-check: $(READY) lint-description check-generated ## Check style and types
+check: $(READY) lint-description check-generated check-surface ## Check style and types
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy
@@ -56,6 +56,15 @@ check-generated: $(READY) ## Fail, naming the cause, when generated/ is not what
 
 generate: $(READY) ## Write generated/ from openapi/
 	@$(BIN)/python -m scripts.generate
+
+bump: $(READY) ## Support another server version, told what changed: make bump [FROM=…] [TO=file]
+	@$(BIN)/python -m scripts.bump --from '$(or $(FROM),HEAD)' --to '$(TO)'
+
+check-surface: $(READY) ## Fail when what users can see breaks unannounced: make check-surface [BASE=…]
+	@$(BIN)/python -m scripts.surface $(if $(BASE),--base '$(BASE)')
+
+newest-generator: $(READY) ## Tell what the newest openapi-python-client would generate otherwise
+	@$(BIN)/python -m scripts.newest_generator
 
 format: $(READY) ## Put the code into the house's style
 	@$(BIN)/ruff check --quiet --fix

@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--cases", type=Path, help="a file of requests, by name")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write to")
     parser.add_argument("--rate", type=float, default=2, help="requests a second; 0 is no bound")
+    parser.add_argument("--force", action="store_true", help="write over older recordings")
     options = parser.parse_args()
     cases = recorded.load(options.cases or recorded.recordings_of(""))
     try:
@@ -174,6 +175,8 @@ def main() -> None:
     except (SandboxError, SandboxFailure, httpx.TransportError, RuntimeError, LookupError) as error:
         sys.exit(f"{options.url}: {error}")
     file = options.folder / f"sandbox-{version}.json"
+    if file.exists() and not options.force:
+        sys.exit(f"{file} is there already: --force writes it anew")
     text = json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False)
     file.write_text(f"{text}\n", encoding="utf-8")
     print(f"{file}: {len(made)} exchanges with a server {version}")

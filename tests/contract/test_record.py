@@ -21,12 +21,25 @@ ROOT = Path(__file__).parents[2]
 
 def record(url: str, folder: Path, *options: str) -> tuple[Path, str]:
     words = [sys.executable, "-m", "scripts.record", "--url", url, "--rate", "0", *options]
-    done = subprocess.run(
-        [*words, "--folder", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    words += ["--folder", str(folder)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (file,) = folder.glob("sandbox-*.json")
     return file, file.read_text(encoding="utf-8")
+
+
+def test_recordings_are_not_lost(sandbox_url: str, tmp_path: Path) -> None:
+    (tmp_path / "sandbox-3.0.3.json").write_text("real")
+    cases = {
+        recorded.STORED: recorded.load(recorded.recordings_of("3.0.3"))[recorded.STORED],
+    }
+    (tmp_path / "cases").write_text(json.dumps(cases))
+    options = ("--rate", "0", "--cases", str(tmp_path / "cases"), "--folder", str(tmp_path))
+    words = [sys.executable, "-m", "scripts.record", "--url", sandbox_url, *options]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "--force" in done.stderr
+    assert (tmp_path / "sandbox-3.0.3.json").read_text() == "real"
 
 
 def test_recording_twice_gives_the_same(sandbox_url: str, tmp_path: Path) -> None:
