@@ -43,10 +43,18 @@ def describe(*names: str, folder: Path = OPENAPI) -> dict[str, Any]:
     """
     document: dict[str, Any] = load(folder / "sandbox.yaml")
     for name in names:
-        if name not in overlays(folder):
-            raise ValueError(f"there is no overlay {name!r}, but {', '.join(overlays(folder))}")
-        apply(load(folder / "overlays" / f"{name}.yaml"), document)
+        for overlay in _chain(name, folder):
+            apply(overlay, document)
     return document
+
+
+def _chain(name: str, folder: Path) -> list[dict[str, Any]]:
+    """Return an overlay, after those that it `extends`."""
+    if name not in overlays(folder):
+        raise ValueError(f"there is no overlay {name!r}, but {', '.join(overlays(folder))}")
+    overlay: dict[str, Any] = load(folder / "overlays" / f"{name}.yaml")
+    below = Path(overlay["extends"]).stem if "extends" in overlay else ""
+    return [*(_chain(below, folder) if below else ()), overlay]
 
 
 def apply(overlay: dict[str, Any], document: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ CHECKS = (
     ("body schema", "response_schema_conformance"),
 )
 
-NAME = r"^[a-z]{1,8}(/[a-z]{1,8}){0,2}$"
+PATH = r"^[a-z]{1,8}(/[a-z]{1,8}){0,2}$"
 
 
 def _archive(names: set[str]) -> Binary:
@@ -46,9 +46,9 @@ def _archive(names: set[str]) -> Binary:
     return Binary(data[:4] + bytes(4) + data[8:])
 
 
+NAMES = strategies.from_regex(r"[a-z]{1,8}", fullmatch=True)
 schemathesis.openapi.format(
-    "sandbox-archive",
-    strategies.sets(strategies.from_regex(r"[a-z]{1,8}", fullmatch=True), max_size=3).map(_archive),
+    "sandbox-archive", strategies.sets(NAMES, min_size=1, max_size=3).map(_archive)
 )
 
 
@@ -66,7 +66,7 @@ def harmless(document: Document) -> Document:
     config["environ"] = {"type": "object", "propertyNames": {"pattern": "^[A-Z]{1,8}$"}}
     config["environ"] |= {"additionalProperties": {"type": ["string", "integer", "boolean"]}}
     config["environment"] |= {"type": "null"}
-    config["result_path"] |= {"pattern": NAME}
+    config["result_path"] |= {"pattern": PATH}
     config["save"] |= {"const": False}
     schemas["ExecuteConfig"]["additionalProperties"] = False
     schemas["Command"]["properties"]["command"] = command
@@ -75,7 +75,7 @@ def harmless(document: Document) -> Document:
     form["properties"]["environment"] = {"type": "string", "format": "sandbox-archive"}
     form["additionalProperties"] = False
     parameters = safe["components"]["parameters"]
-    parameters["FilePath"]["schema"]["pattern"] = NAME
+    parameters["FilePath"]["schema"]["pattern"] = PATH
     return safe
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox_api.verify import verify
+from sandbox_api.verify import recorded, verify
 from scripts.description import describe, overlays
 
 from .replay import Replay
@@ -30,3 +30,10 @@ def test_recordings_keep_the_description(file: Path) -> None:
         )
     assert report.ok, str(report)
     assert "not exercised" not in report.table()
+
+
+def test_cases_that_are_left_out_are_explained() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
+    for name, case in recorded.load(recorded.recordings_of("3.0.3")).items():
+        if recorded.fails_the_server(case) or name in recorded.OWN_AFFAIR:
+            assert f"`{name}`" in text

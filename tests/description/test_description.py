@@ -12,6 +12,7 @@ from scripts import description, lint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 DESCRIPTION = description.describe(*description.ADD_ONS)
 SCHEMAS: dict[str, Any] = DESCRIPTION["components"]["schemas"]
@@ -72,6 +73,21 @@ def test_overlay_that_changes_nothing_is_refused() -> None:
         description.apply(overlay, description.describe())
     with pytest.raises(ValueError, match="there is no overlay '1', but"):
         description.describe("1")
+
+
+def test_overlay_that_extends_another_comes_after_it(tmp_path: Path) -> None:
+    (tmp_path / "overlays").mkdir()
+    (tmp_path / "sandbox.yaml").write_text("info: { version: 3.1.0 }")
+    overlay = "info: {{ title: Mine }}\n{}actions: [{{ target: $.info, update: {} }}]"
+    for name, extends, update in [
+        ("3.0.3", "", "{ version: 3.0.3, old: true }"),
+        ("2.0", "extends: 3.0.3.yaml\n", "{ version: 2.0.0 }"),
+    ]:
+        text = overlay.format(extends, update)
+        (tmp_path / "overlays" / f"{name}.yaml").write_text(text)
+    assert description.describe("2.0", folder=tmp_path) == {
+        "info": {"version": "2.0.0", "old": True}
+    }
 
 
 def test_overlay_removes_updates_and_appends() -> None:
