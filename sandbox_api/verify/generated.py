@@ -6,7 +6,7 @@ import copy
 import io
 import re
 import tarfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hypothesis
 import schemathesis
@@ -152,6 +152,39 @@ class Described:
             yield aspect, None
         if "error bodies" in self.aspects(name) and response.status_code >= 400:
             yield "error bodies", _error(response)
+
+    def undescribed(self, name: str, response: httpx.Response) -> Iterator[str]:
+        """Yield the members of an answer that the description does not know, which it may have."""
+        content = self.operations[name].definition.raw["responses"]["200"].get("content", {})
+        if response.status_code != 200 or "application/json" not in content:
+            return
+        try:
+            body = response.json()
+        except ValueError:
+            return
+        yield from self._unknown(content["application/json"]["schema"], body, "")
+
+    def _unknown(self, schema: Document, value: Any, place: str) -> Iterator[str]:
+        schema = self._resolve(schema)
+        properties = schema.get("properties", {})
+        if isinstance(value, dict) and properties:
+            for key, member in cast("Document", value).items():
+                inner = f"{place}.{key}" if place else key
+                if key in properties:
+                    yield from self._unknown(properties[key], member, inner)
+                else:
+                    yield inner
+        elif isinstance(value, list) and "items" in schema:
+            for item in cast("Any", value):
+                yield from self._unknown(schema["items"], item, f"{place}[]")
+
+    def _resolve(self, schema: Document) -> Document:
+        """Follow references."""
+        while reference := schema.get("$ref"):
+            schema = self.document
+            for key in reference.removeprefix("#/").split("/"):
+                schema = schema[key]
+        return schema
 
 
 def _sentence(failure: Any) -> str:

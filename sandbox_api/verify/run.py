@@ -157,6 +157,8 @@ class _Run:
             for aspect, what in recorded.differences(name, self._cases, response, env)
         ]
         if whole:
+            for member in self._described.undescribed(operation, response):
+                self.report.note(f"{operation} answers with {member}, which is not described.")
             judged += self._described.faults(operation, response)
         self._judge(operation, case, request, judged)
 

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from sandbox_api.verify import ASPECTS, verify
+from scripts.description import describe
 
 from ..servers import RawServer, reply
 
@@ -306,6 +307,29 @@ def test_nothing_heavy_is_sent(server: Server) -> None:
     assert max(map(len, bodies)) < 2000
     assert sum(b'"save": true' in body for body in bodies) <= 3
     assert {request.method for request in sent} == {"GET", "HEAD", "POST", "PUT", "DELETE"}
+
+
+def test_new_fields_are_told_and_break_nothing(server: Server) -> None:
+    def add(request: httpx.Request, answer: Answer) -> None:
+        if request.url.path == "/execute/" and answer.status == 200:
+            member("execution", 0, to={**json.loads(answer.body)["execution"][0], "memory": 1})(
+                answer
+            )
+
+    server.change = add
+    report = run(server)
+    assert report.ok, str(report)
+    assert report.notes == ["execute answers with execution[].memory, which is not described."]
+
+
+def test_older_dates_are_told_by_the_description_of_an_older_server(server: Server) -> None:
+    server.change = lambda request, answer: None
+    with httpx.Client(transport=server) as client:
+        report = verify(
+            server.url, http_client=client, description=describe("2.0"), rate=0, examples=0
+        )
+    assert {(each.operation, each.aspect) for each in report.breaks} == {("execute", "body schema")}
+    assert all("/expire" in each.what for each in report.breaks)
 
 
 def test_overloaded_server_is_asked_again(server: Server) -> None:
