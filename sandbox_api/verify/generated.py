@@ -189,11 +189,8 @@ class Described:
 
 def _sentence(failure: Any) -> str:
     place = "".join(f"/{step}" for step in getattr(failure, "instance_path", ()))
-    first = failure.message.strip().replace("\n", " ")
-    title = failure.title
-    if place:
-        return f"{title} at {place}: {first[:200]}"
-    return f"{title}: {first[:200]}"
+    first = failure.message.strip().partition("\n\n")[0].replace("\n", " ")[:200]
+    return f"{failure.title}{f' at {place}' if place else ''}: {first}"
 
 
 def _error(response: httpx.Response) -> str | None:
