@@ -247,7 +247,7 @@ def _retyped(place: str, were: set[str], are: set[str], ways: set[str]) -> Chang
     if were - {"None"} == are - {"None"}:
         what = "can be `None`" if "None" in are else "is never `None` any more"
         return Change(compatible, f"`{place}` {what}.")
-    is_, was = " | ".join(sorted(are)), " | ".join(sorted(were))
+    is_, was = (" | ".join(sorted(each, key=lambda a: (a == "None", a))) for each in (are, were))
     return Change(compatible, f"`{place}` is `{is_}`, and was `{was}`.")
 
 

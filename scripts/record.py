@@ -161,7 +161,7 @@ def main() -> None:
     options = parser.parse_args()
     cases = recorded.load(options.cases or recorded.recordings_of(""))
     try:
-        settings = Settings.of(options.url, {})
+        settings = Settings.of(options.url, {}, given=None, awaited=False)
         with settings.client(keep=True) as client:
             client.timeout = httpx.Timeout(60)
             wire = Wire(

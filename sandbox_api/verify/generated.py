@@ -65,7 +65,7 @@ def harmless(document: Document) -> Document:
     config["commands"]["items"]["anyOf"][0] = command
     config["environ"] = {"type": "object", "propertyNames": {"pattern": "^[A-Z]{1,8}$"}}
     config["environ"] |= {"additionalProperties": {"type": ["string", "integer", "boolean"]}}
-    config["environment"] |= {"type": "null"}
+    config["environment"] = {"type": "null"}
     config["result_path"] |= {"pattern": PATH}
     config["save"] |= {"const": False}
     schemas["ExecuteConfig"]["additionalProperties"] = False

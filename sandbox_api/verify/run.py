@@ -46,7 +46,7 @@ def verify(
         InvalidURL: the URL can not be used.
         ConnectionFailed: the server does not answer, or answers nobody without a token.
     """
-    settings = Settings.of(url, {})
+    settings = Settings.of(url, {}, given=None, awaited=False)
     client = http_client or settings.client(keep=True)
     client.timeout = httpx.Timeout(timeout)
     try:

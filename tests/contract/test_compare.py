@@ -146,7 +146,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], list[str]]] = {
         ["`ExecuteConfig.commands` need not be there any more."],
     ),
     "option not null": (
-        field(*CONFIG, "environment", to={"type": "string"}),
+        field(*CONFIG, "environment", to=lambda old: old | {"anyOf": old["anyOf"][:2]}),
         ["**Breaking:** `ExecuteConfig.environment` is never `None` any more."],
     ),
     "option null": (
