@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-live check check-generated generate format clean
+.PHONY: help setup demo test test-live verify record check lint-description check-generated check-surface generate bump newest-generator format clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 		{ echo "Python's venv module is needed: apt-get install python3-venv"; exit 1; }
 	@echo "Setting up $(VENV), once; it takes half a minute..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all]' --group dev
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all,verify]' --group dev
 	@touch $@
 
 demo: $(READY) ## Run a command in an isolated sandbox, over real HTTP
@@ -34,17 +34,37 @@ test-live: $(READY) ## Run the HTTP tests against another server: make test-live
 	@test -n "$(URL)" || { echo 'Which server? make test-live URL=http://host:port'; exit 2; }
 	@$(BIN)/pytest tests/http --sandbox-url '$(URL)'
 
-check: $(READY) check-generated ## Check style and types
+verify: $(READY) ## Look whether a server keeps the description: make verify URL=http://host:port
+	@test -n "$(URL)" || { echo 'Which server? make verify URL=http://host:port'; exit 2; }
+	@$(BIN)/sandbox-api verify --url '$(URL)' $(OPTIONS)
+
+record: $(READY) ## Write a server's answers to tests/recordings: make record URL=http://host:port
+	@test -n "$(URL)" || { echo 'Which server? make record URL=http://host:port'; exit 2; }
+	@$(BIN)/python -m scripts.record --url '$(URL)' $(OPTIONS)
+
+check: $(READY) lint-description check-generated check-surface ## Check style and types
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy
 	@$(BIN)/pyright
 
-check-generated: $(READY) ## Fail when generated/ is not what openapi/ gives
-	@$(BIN)/python scripts/generate.py --check
+lint-description: $(READY) ## Check openapi/ against the rules of scripts/lint.py
+	@$(BIN)/python -m scripts.lint
+
+check-generated: $(READY) ## Fail, naming the cause, when generated/ is not what openapi/ gives
+	@$(BIN)/python -m scripts.generate --check
 
 generate: $(READY) ## Write generated/ from openapi/
-	@$(BIN)/python scripts/generate.py
+	@$(BIN)/python -m scripts.generate
+
+bump: $(READY) ## Support another server version, told what changed: make bump [FROM=…] [TO=file]
+	@$(BIN)/python -m scripts.bump --from '$(or $(FROM),HEAD)' --to '$(TO)'
+
+check-surface: $(READY) ## Fail when what users can see breaks unannounced: make check-surface [BASE=…]
+	@$(BIN)/python -m scripts.surface $(if $(BASE),--base '$(BASE)')
+
+newest-generator: $(READY) ## Tell what the newest openapi-python-client would generate otherwise
+	@$(BIN)/python -m scripts.newest_generator
 
 format: $(READY) ## Put the code into the house's style
 	@$(BIN)/ruff check --quiet --fix

@@ -15,7 +15,7 @@ import httpx
 
 from sandbox_client.errors import DescriptionError
 
-from ._settings import CallOptions, sendable_headers
+from ._settings import CallOptions, seconds, sendable_headers
 from .exceptions import (
     ConnectionFailed,
     InvalidReply,
@@ -51,6 +51,12 @@ REPEATABLE = {"GET", "HEAD"}
 # Failures before the server can have read anything.
 NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
+BROKEN_OFF = (httpx.NetworkError, httpx.RemoteProtocolError)
+
+
+class Overdue(TimeoutError):
+    """The call's deadline passed, which no step of httpx noticed."""
+
 
 class Attempt:
     """One attempt; a context manager that keeps what goes wrong with the transport."""
@@ -66,6 +72,8 @@ class Attempt:
         """What went wrong in place of it."""
         self.final = False
         """Whether there can be no other, for a part of the answer was passed on."""
+        self._theirs: BaseException | None = None
+        """What a function of the user's raised, which is not for us to judge."""
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
@@ -77,27 +85,48 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        if isinstance(error, (httpx.RequestError, TimeoutError)):
-            self.failure = error
         self._log(error)
-        return error is None or self.failure is not None
+        if error is self._theirs or not isinstance(error, (httpx.RequestError, Overdue)):
+            return error is None
+        response = self.response
+        if response is not None and response.status_code >= 300 and isinstance(error, BROKEN_OFF):
+            # The status says enough of a server that refuses an upload and hangs up.
+            self.response = without_body(response)
+        else:
+            self.failure = error
+        return True
 
     def begin(self, response: httpx.Response) -> Callable[[bytes], object] | None:
-        """Take note of an answer, and return what takes its body where that is not read whole."""
+        """Take note of an answer, and return what takes its body where that is not read whole.
+
+        Raises:
+            InvalidReply: nothing will tell whether that body came whole.
+        """
         self.response = response
         sink, progress = self._exchange.call.sink, self._exchange.call.progress
         if sink is None or not response.is_success:
             return None
+        headers = response.headers
+        if response.http_version.startswith("HTTP/1") and not (
+            "Content-Length" in headers or "Transfer-Encoding" in headers
+        ):
+            raise InvalidReply(
+                f"{self._exchange.place}: the reply announces no length, and could be cut unnoticed"
+            )
         sink.seek(0)
         sink.truncate()  # of what another attempt left
         if progress is None:
             return sink.write
-        length = response.headers.get("Content-Length", "")
+        length = headers.get("Content-Length", "")
         expected = int(length) if length.isascii() and length.isdecimal() else None
 
         def receive(chunk: bytes) -> None:
             sink.write(chunk)
-            progress(response.num_bytes_downloaded, expected)
+            try:
+                progress(response.num_bytes_downloaded, expected)
+            except BaseException as error:
+                self._theirs = error
+                raise
 
         return receive
 
@@ -135,20 +164,19 @@ class Exchange(Generic[T]):
     ) -> None:
         if unknown := options.keys() - CallOptions.__annotations__.keys():
             raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
-        total = options.get("timeout", total)
         self.call = call
-        self.total = total or None
+        self.total = seconds("timeout", options.get("timeout", total))
         """How long the call may take, in seconds, if that is bounded."""
-        self.deadline = time.monotonic() + total if total else math.inf
+        self.deadline = time.monotonic() + self.total if self.total else math.inf
         """When it must be over, on the monotonic clock."""
-        self.place = f"{call.request['method']} {settings.address(call.request['url'])}"
+        self.place = f"{call.request['method']} {settings.place(call.request['url'])}"
         """What is asked, for messages."""
         self.repeatable = call.request["method"] in REPEATABLE
         """Whether the server may be asked twice."""
         self.request: dict[str, Any] = {
             **call.request,
             "url": settings.address(call.request["url"]),
-            "headers": sendable_headers(options.get("headers", {})),
+            "headers": sendable_headers(options.get("headers", {}), "headers"),
             "follow_redirects": False,
         }
         """Arguments of `httpx.Client.stream`."""
@@ -193,7 +221,9 @@ class Exchange(Generic[T]):
         if response.status_code >= 300:
             # The name of aiohttp's, for code written for the old ASandbox.
             vars(response)["status"] = response.status_code
-            raise status_exceptions(response)
+            refusal = status_exceptions(response)
+            refusal.place = self.place
+            raise refusal
         try:
             return self.call.parse(response)
         except DescriptionError as error:
@@ -221,16 +251,15 @@ class Exchange(Generic[T]):
         """Tell whether the server can't have started the work, or may do it twice."""
         repeatable = self.repeatable
         if attempt.failure is not None:
-            broken = (httpx.NetworkError, httpx.RemoteProtocolError)
             return isinstance(attempt.failure, NEVER_CONNECTED) or (
-                repeatable and isinstance(attempt.failure, broken)
+                repeatable and isinstance(attempt.failure, BROKEN_OFF)
             )
         status = attempt.response.status_code if attempt.response is not None else 0
         return status in NOT_STARTED or (repeatable and status in BROKEN)
 
     def _failed(self, error: Exception) -> SandboxFailure:
         place = self.place
-        if isinstance(error, (TimeoutError, httpx.TimeoutException)):
+        if isinstance(error, (Overdue, httpx.TimeoutException)):
             bound = f"{self.total:g} seconds" if self.total else "the time-outs given"
             return TimedOut(f"{place}: no complete reply within {bound}; timed out {phase(error)}")
         if isinstance(error, httpx.DecodingError):
@@ -247,6 +276,15 @@ class Exchange(Generic[T]):
             )
         reason = str(error) or type(error).__name__
         return ConnectionFailed(f"{place}: the connection failed ({reason})")
+
+
+def without_body(response: httpx.Response) -> httpx.Response:
+    """Return a response, in place of one that can't be read."""
+    headers = response.headers.copy()
+    headers.pop("Content-Encoding", None)
+    return httpx.Response(
+        response.status_code, headers=headers, content=b"", request=response.request
+    )
 
 
 def phase(error: Exception) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+from urllib.parse import unquote
 
 from attrs import frozen
 
@@ -159,6 +162,11 @@ def request(
     params: Mapping[str, Any] | None,
     parse: Callable[[httpx.Response], T],
 ) -> Call[T]:
+    if json is not None and (fields or files):
+        raise TypeError("a request has one body: give json, or fields and files")
+    shown = re.split("[?#]", path)[0]
+    if ".." in unquote(shown).split("/"):
+        raise ValueError(f"the path {shown!r} must not lead out of the sandbox's URL by '..'")
     arguments: dict[str, Any] = {"method": method.upper(), "url": path}
     if params is not None:
         arguments["params"] = params
@@ -201,8 +209,16 @@ def _warn_if_newer(version: str) -> None:
         f"the sandbox server is of version {version}, and this client was made for "
         f"{SERVER_VERSION}: what is new there has no attributes here, but is in the dictionaries. "
         "Is there a newer sandbox-api?",
-        stacklevel=2,
+        stacklevel=users_level(),
     )
+
+
+def users_level() -> int:
+    """Return the level, for a warning of the caller's, of the code that uses this package."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("sandbox_api."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _numbers(version: str) -> list[int]:

@@ -76,7 +76,7 @@ class ExecutionResult(models.ExecutionResult):
 
             >>> sandbox.execute({"commands": ["ls /nowhere"]}).raise_for_status()
             Traceback (most recent call last):
-            sandbox_api.exceptions.ExecutionFailed: 'ls /nowhere' failed with exit code 2: ls: ...
+            sandbox_api._results.ExecutionFailed: 'ls /nowhere' failed with exit code 2: ls: ...
         """
         if not self.ok:
             raise ExecutionFailed(self)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
+import numbers
 import os
 import platform
 import re
 import ssl
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import httpx
 from attrs import frozen
@@ -17,7 +20,7 @@ from ._version import __version__
 from .exceptions import InvalidURL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 USER_AGENT = f"sandbox-api/{__version__} python/{platform.python_version()}"
 
@@ -26,6 +29,9 @@ RETRIES = 2
 # Shorter than servers keep idle connections (5 s and more), so that none is used that the server is
 # about to close.
 IDLE = 2.0
+
+# Longer than any call takes, and no longer than systems can wait, in seconds.
+FOR_EVER = 1e9
 
 EXAMPLES = "write it like http://localhost:7000, https://host/sandbox or unix:///run/sandbox.sock"
 
@@ -60,7 +66,8 @@ class ClientOptions(TypedDict, total=False):
     never."""
 
     hooks: Mapping[str, Sequence[Callable[..., Any]]]
-    """Functions to call with every "request" and "response"; httpx calls these event hooks."""
+    """Functions to call with every "request" and "response", async ones in an ASandbox; httpx calls
+    these event hooks."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -96,12 +103,15 @@ class Settings:
     """The options as given."""
 
     @classmethod
-    def of(cls, url: str | None, options: ClientOptions, given: object = None) -> Settings:
-        """Check what a user gave, among it perhaps a client of httpx.
+    def of(
+        cls, url: str | httpx.URL | None, options: ClientOptions, *, given: object, awaited: bool
+    ) -> Settings:
+        """Check what a user gave, among it perhaps a client of httpx, for one flavour.
 
         Raises:
             InvalidURL: the URL can not be used, or there is none.
-            TypeError: there is no such option, or it does not go with that client.
+            TypeError: the URL is no text, there is no such option, it does not go with that
+                client, or hooks are of the other flavour.
             ValueError: a header can't be sent, or `retries` is negative.
         """
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
@@ -115,12 +125,16 @@ class Settings:
                 f"which sandbox? Give its URL, or set SANDBOX_URL; {EXAMPLES}. "
                 "Sandbox.local() needs none."
             )
-        headers = sendable_headers(options.get("headers", {}))
-        sendable_headers(options.get("cookies", {}))
+        url = url_text(url)
+        check_hooks(options.get("hooks", {}), awaited=awaited)
+        headers = sendable_headers(options.get("headers", {}), "headers")
+        sendable_headers(options.get("cookies", {}), "cookies")
         base_url, socket = parse_url(url)
         if base_url.userinfo and given is not None:
             raise TypeError("set the user and password on the http_client that you give")
-        retries = options.get("retries", RETRIES)
+        retries: Any = options.get("retries", RETRIES)
+        if not isinstance(retries, int):
+            raise TypeError(f"retries must be a whole number, not {retries!r}")
         if retries < 0:
             raise ValueError(f"retries must be 0 or more, not {retries}")
         if base_url.userinfo:
@@ -156,6 +170,28 @@ class Settings:
     def address(self, path: str) -> str:
         """Return the whole URL of a path below the sandbox's."""
         return f"{self.base_url}{path.lstrip('/')}"
+
+    def place(self, path: str) -> str:
+        """Return what is shown of that URL: without a query, for it may hold secrets."""
+        path = re.split("[?#]", path)[0].lstrip("/")
+        return f"{self.url}:/{path}" if self.socket else f"{self.base_url}{path}"
+
+    def check_pickling(self) -> None:
+        """Refuse to be pickled where that would fail without saying why.
+
+        Raises:
+            TypeError: an option can't be.
+        """
+        proxy = self.options.get("proxy")
+        for name, value in [
+            ("verify", self.options.get("verify")),
+            ("proxy", proxy.ssl_context if isinstance(proxy, httpx.Proxy) else None),
+        ]:
+            if isinstance(value, ssl.SSLContext):
+                raise TypeError(
+                    f"{name} is or has an ssl.SSLContext, so this client can't be pickled: give "
+                    "the path of the certificate authorities, or make the client where it is used"
+                )
 
     def _arguments(self, keep: bool) -> dict[str, Any]:
         options = self.options
@@ -220,7 +256,7 @@ def token_for(socket: str | None, options: ClientOptions, given: object) -> str 
     if socket is not None or said or given is not None:
         return None
     token = os.environ.get("SANDBOX_TOKEN") or None
-    sendable_headers({"SANDBOX_TOKEN": token or ""})
+    sendable_headers({"SANDBOX_TOKEN": token or ""}, "environment variables")
     return token
 
 
@@ -254,18 +290,25 @@ def merged(headers: Mapping[str, str], more: Mapping[str, str]) -> httpx.Headers
     return result
 
 
-def sendable_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:
     """Return headers, or cookies, that can be sent.
 
     Raises:
+        TypeError: they are no mapping of text to text.
         ValueError: one can't; the message has its name, for its value may be a secret.
     """
-    for name, value in headers.items():
+    if not isinstance(headers, Mapping):
+        raise TypeError(
+            f"{what} must be a mapping of names to values, not {type(headers).__name__}"
+        )
+    for name, value in headers.items():  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"{what} must be text, and the name or value of {name!r} is not")
         if value != value.strip() or re.search(r"[\r\n\0]", value):
             raise ValueError(
                 f"the value of {name!r} has white space at an end, or a line break: strip it"
             )
-    return headers
+    return headers  # pyright: ignore[reportUnknownVariableType]
 
 
 @contextlib.contextmanager
@@ -286,6 +329,17 @@ def usable_proxies() -> Generator[None]:
             "the URL of a proxy, given or in HTTP_PROXY or the like, can not be used: "
             "write it like http://proxy.example.org:3128"
         ) from None
+
+
+def url_text(url: Any) -> str:
+    """Return a URL as text.
+
+    Raises:
+        TypeError: it is neither that nor an httpx.URL.
+    """
+    if isinstance(url, (str, httpx.URL)):
+        return str(url)
+    raise TypeError(f"the sandbox's URL must be a string, not {type(url).__name__}")
 
 
 def parse_url(url: str) -> tuple[httpx.URL, str | None]:
@@ -319,6 +373,41 @@ def parse_url(url: str) -> tuple[httpx.URL, str | None]:
     return parsed.copy_with(path=f"{parsed.path.rstrip('/')}/"), None
 
 
+def check_hooks(hooks: Any, *, awaited: bool) -> None:
+    """Check that hooks can be called, or awaited.
+
+    Raises:
+        TypeError: they can not.
+    """
+    if not isinstance(hooks, Mapping):
+        raise TypeError(f"hooks must be a mapping of events to functions, not {hooks!r}")
+    for event, functions in cast("dict[str, Any]", hooks).items():
+        if event not in {"request", "response"}:
+            raise TypeError(f"there is no hook {event!r}, but 'request' and 'response'")
+        if callable(functions):
+            raise TypeError(f"the hooks of {event!r} must be a list of functions")
+        for function in functions:
+            call = getattr(function, "__call__", None)  # noqa: B004 (of an object that is callable)
+            if awaited is not any(map(inspect.iscoroutinefunction, (function, call))):
+                kind = (
+                    "async functions in an ASandbox" if awaited else "plain functions in a Sandbox"
+                )
+                raise TypeError(f"hooks must be {kind}, unlike {function!r}")
+
+
+def seconds(name: str, given: Any) -> float | None:
+    """Return a time-out in seconds; None and 0 are no bound, as in aiohttp.
+
+    Raises:
+        TypeError: it is no number.
+    """
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, numbers.Real) or given != given:
+        raise TypeError(f"{name} must be a number of seconds, or None for no bound, not {given!r}")
+    return float(given) if given and given < FOR_EVER else None
+
+
 def smallest(*bounds: float | None) -> float | None:
-    """Return the smallest of some time-outs, in seconds; None and 0 are no bound, as in aiohttp."""
-    return min((bound for bound in bounds if bound), default=None)
+    """Return the smallest of some time-outs, in seconds; None is no bound."""
+    return min((bound for bound in bounds if bound is not None), default=None)

@@ -17,17 +17,18 @@ import anyio.to_thread
 import httpx
 
 from . import _operations
-from ._exchange import Exchange
+from ._exchange import Exchange, Overdue
+from ._network import adapt
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
-from ._settings import Settings, redacted, smallest
+from ._settings import Settings, redacted, seconds, smallest
 from ._target import Target
 from .batch import based_on, submissions
 from .environment import list_environment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
     from concurrent.futures import Executor
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -81,6 +82,8 @@ class ASandbox:
 
     Raises:
         InvalidURL: the URL can not be used, or there is none.
+        TypeError: an argument is of the wrong kind, hooks of the other flavour among them.
+        ValueError: a header or cookie can't be sent, or `retries` is negative.
 
     Example:
 
@@ -92,7 +95,7 @@ class ASandbox:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | httpx.URL | None = None,
         total: float | None = 60,
         connect: float | None = None,
         sock_connect: float | None = None,
@@ -102,15 +105,19 @@ class ASandbox:
         **options: Unpack[ClientOptions],
     ) -> None:
         self._closed = True  # until there is something to close
-        self._settings = Settings.of(url, options, given=http_client)
+        self._settings = Settings.of(url, options, given=http_client, awaited=True)
+        seconds("total", total)
         self.total = total
+        waiting = seconds("connect", connect)
         self._steps = {
-            "connect": smallest(connect, sock_connect),
-            "read": smallest(sock_read),
+            "connect": smallest(waiting, seconds("sock_connect", sock_connect)),
+            "read": seconds("sock_read", sock_read),
             "write": None,
-            "pool": smallest(connect),
+            "pool": waiting,
         }
         self._given = http_client
+        if http_client is not None:
+            adapt(http_client)
         # Of one event loop in one process, for others can't share them; by whether they are kept.
         self._place: tuple[object, int] = (None, 0)
         self._clients: dict[bool, httpx.AsyncClient] = {}
@@ -173,6 +180,7 @@ class ASandbox:
         if self._given is not None or self._server is not None:
             what = "http_client" if self._given is not None else "local sandbox"
             raise TypeError(f"an ASandbox with a {what} of its own can't be pickled")
+        self._settings.check_pickling()
         return {**self.__dict__, "_place": (None, 0), "_clients": {}}
 
     async def __aenter__(self) -> Self:
@@ -205,19 +213,68 @@ class ASandbox:
         """Return the server's host and the limits of its containers.
 
         A UserWarning is given, once, where the server is newer than this client's description.
+
+        Returns:
+            Counts, MHz and bytes, each with its unit in Specifications.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> (await sandbox.specifications()).container.count
+            20
         """
         return await self._perform(_operations.specifications(), options)
 
     async def server_version(self, **options: Unpack[CallOptions]) -> str:
-        """Return the version of the server, as in `3.0.3`."""
+        """Return the version of the server; `GET /specifications/` tells it.
+
+        Returns:
+            The version, as in `3.0.3`.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> await sandbox.server_version()
+            '3.0.3'
+        """
         return await self._perform(_operations.server_version(), options)
 
     async def usage(self, **options: Unpack[CallOptions]) -> Usage:
-        """Return the server's current load. The real server takes 2 seconds to measure it."""
+        """Return the server's current load, for which the real server measures for 2 seconds.
+
+        Returns:
+            Memory in bytes, shares of the processor from 0 to 1, rates per second; see Usage.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> (await sandbox.usage()).cpu.usage
+            0.017
+        """
         return await self._perform(_operations.usage(), options)
 
     async def libraries(self, **options: Unpack[CallOptions]) -> Libraries:
-        """Return the libraries and executables that commands find in a container."""
+        """Return the libraries and executables that commands find in a container.
+
+        The real server starts a container to look, which takes 1 to 2 seconds.
+
+        Returns:
+            The version of each library by its name, and the names of executables; see Libraries.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> (await sandbox.libraries()).libraries.system["bash"]
+            '5.2.15-2+b13'
+        """
         return await self._perform(_operations.libraries(), options)
 
     async def execute(
@@ -418,6 +475,7 @@ class ASandbox:
 
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
         Example:
 
@@ -452,6 +510,7 @@ class ASandbox:
 
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidReply: the reply announces no length, so that it could be cut unnoticed.
             InvalidEnvironment: what was received can not be unpacked safely.
             OSError: the destination can not be written.
 
@@ -476,6 +535,7 @@ class ASandbox:
 
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
         Example:
 
@@ -536,13 +596,45 @@ class ASandbox:
     async def load(
         self, environ: Mapping[str, Any], **options: Unpack[CallOptions]
     ) -> dict[str, Any]:
-        """Freeze a resource, on a server with the loader add-on; return its answer."""
+        """Freeze a resource, on a server with the loader add-on: `POST /loader/fr/`.
+
+        Args:
+            environ: the resource, sent as JSON in the field `data`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: `environ` holds what JSON can't.
+
+        Example:
+
+            >>> answer = await sandbox.load({"title": "Squares", "text": "What is 7 ** 2?"})
+        """
         return await self._perform(_operations.load(environ), options)
 
     async def demo(
         self, environ: Mapping[str, Any], **options: Unpack[CallOptions]
     ) -> dict[str, Any]:
-        """Build a demonstration of an exercise, on a server with the loader add-on."""
+        """Build a demonstration of an exercise, on a server with the loader add-on.
+
+        It asks `POST /loader/demo/pl/`.
+
+        Args:
+            environ: the exercise, sent as JSON in the field `data`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: `environ` holds what JSON can't.
+
+        Example:
+
+            >>> answer = await sandbox.demo({"title": "Squares", "text": "What is 7 ** 2?"})
+        """
         return await self._perform(_operations.demo(environ), options)
 
     async def playexo(
@@ -551,13 +643,46 @@ class ASandbox:
         environ: Mapping[str, Any],
         **options: Unpack[CallOptions],
     ) -> dict[str, Any]:
-        """Build an exercise to play, on a server with the loader add-on."""
+        """Build an exercise to play, on a server with the loader add-on: `POST /loader/play/pl/`.
+
+        Args:
+            config: how to build it, sent as JSON in the field `config`.
+            environ: the exercise, sent as JSON in the field `data`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: an argument holds what JSON can't.
+
+        Example:
+
+            >>> answer = await sandbox.playexo({"seed": 7}, {"title": "Squares"})
+        """
         return await self._perform(_operations.playexo(config, environ), options)
 
     async def exec(
         self, datas: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
     ) -> dict[str, Any]:
-        """Run a command of an exercise, on a server with the loader add-on."""
+        """Run a command of an exercise, on a server with the loader add-on: `POST /exec/`.
+
+        Args:
+            datas: what to run, sent as JSON in the field `data`, and each member again as a field
+                of its own: `command`, `path_command`, `frozen_id` or `env_id`, `path_env`,
+                `result`, `answer`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: `datas` holds what JSON can't.
+
+        Example:
+
+            >>> answer = await sandbox.exec({"command": "grade", "frozen_id": 1, "answer": "49"})
+        """
         return await self._perform(_operations.exec(datas or {}), options)
 
     @overload
@@ -604,13 +729,18 @@ class ASandbox:
 
         Args:
             method: GET, POST, …
-            path: of the endpoint, below the sandbox's URL.
+            path: of the endpoint, below the sandbox's URL. No message or log line shows its query.
             fields: fields of a form: text, or anything else as JSON.
             files: files of a form, each like the `environ` of `execute`.
             json: a body, as JSON.
             params: a query.
             model: the class of the answer, one of the generated models or a subclass of theirs;
                 without one, the response itself is returned, whatever it holds.
+
+        Raises:
+            InvalidReply: the answer is not what `model` says.
+            TypeError: there is `json` beside `fields` or `files`, or one of these can't be sent.
+            ValueError: the path leads out of the sandbox's URL by `..`.
 
         Example:
 
@@ -674,6 +804,7 @@ class ASandbox:
             self._place, self._clients = place, {}
         if keep not in self._clients:
             self._clients[keep] = self._settings.async_client(keep)
+            adapt(self._clients[keep])
         return self._clients[keep]
 
     def _elsewhere(self) -> tuple[Sandbox, Callable[[], object]]:
@@ -695,14 +826,20 @@ class ASandbox:
         return here, lambda: local
 
 
-def bounded(exchange: Exchange[Any]) -> AbstractContextManager[anyio.CancelScope]:
-    """Return a context manager that ends what takes longer than the call may, by TimeoutError.
+@contextlib.contextmanager
+def bounded(exchange: Exchange[Any]) -> Generator[None]:
+    """End what takes longer than the call may.
 
     A little later than its steps' own time-outs, which say what took so long.
+
+    Raises:
+        Overdue: it did; a TimeoutError would be taken for one of the user's own functions'.
     """
-    if not exchange.total:
-        return anyio.fail_after(None)
-    return anyio.fail_after(exchange.deadline - time.monotonic() + exchange.total / 50)
+    left = exchange.deadline - time.monotonic() + exchange.total / 50 if exchange.total else None
+    with anyio.move_on_after(left) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise Overdue
 
 
 async def apart(function: Callable[..., T], *arguments: Any) -> T:

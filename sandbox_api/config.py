@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import reprlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
-from sandbox_client.errors import DescriptionError
+from sandbox_client.errors import DescriptionError, Fault
 from sandbox_client.models import Command, ExecuteConfig
+from sandbox_client.types import DEPTH
 
 from .exceptions import InvalidConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from sandbox_client.models import ExecuteConfigDict
 
+# What a path may have on the systems that sandboxes run on, in bytes, which no schema can count.
+LONGEST_NAME = 255
+LONGEST_PATH = 4095
+
 
 def checked(config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any]) -> ExecuteConfig:
-    """Return a configuration of `execute` that keeps the description.
+    """Return a configuration of `execute` that keeps the description, as plain JSON.
 
     Raises:
         InvalidConfig: it does not.
     """
+    odd: list[Fault] = []
+    plain = _plain(config, (), odd)
     try:
-        return ExecuteConfig.from_dict(config)
+        made = ExecuteConfig.from_dict(plain)
     except DescriptionError as error:
-        raise InvalidConfig(error.faults) from None
+        told = {fault.place for fault in error.faults}
+        raise InvalidConfig(
+            [*error.faults, *(fault for fault in odd if fault.place not in told)]
+        ) from None
+    odd += [Fault(reason, ("result_path",)) for reason in _lengths(made.result_path or "")]
+    if odd:
+        raise InvalidConfig(odd)
+    return made
+
+
+def _plain(value: Any, place: tuple[Any, ...], faults: list[Fault]) -> Any:
+    """Return a value as JSON has it, and note what is none."""
+    if len(place) > DEPTH:
+        faults.append(Fault(f"must not be nested more than {DEPTH} deep", place))
+    elif isinstance(value, Mapping):
+        members: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        faults += [
+            Fault(f"must have strings as keys, not {reprlib.repr(key)}", place)
+            for key in members
+            if key is not None and not isinstance(key, (str, int, float))
+        ]
+        return {key: _plain(each, (*place, key), faults) for key, each in members.items()}
+    elif isinstance(value, (list, tuple)):
+        items = cast("list[Any]", value)
+        return [_plain(each, (*place, index), faults) for index, each in enumerate(items)]
+    elif isinstance(value, UUID) and place == ("environment",):
+        return str(value)
+    elif value is not None and not isinstance(value, (str, int, float)):
+        faults.append(Fault(f"must be a JSON value, not {reprlib.repr(value)}", place))
+    return value
+
+
+def _lengths(path: str) -> Iterator[str]:
+    """Yield what is wrong with the lengths of a path."""
+    try:
+        parts = [len(part.encode()) for part in path.split("/")]
+    except UnicodeEncodeError:
+        yield f"must be text that UTF-8 can encode, not {reprlib.repr(path)}"
+        return
+    if (longest := max(parts)) > LONGEST_NAME:
+        yield f"must have parts of at most {LONGEST_NAME} bytes, not {longest}"
+    if (length := sum(parts) + len(parts) - 1) > LONGEST_PATH:
+        yield f"must have at most {LONGEST_PATH} bytes, not {length}"
 
 
 def validate(config: Mapping[str, Any]) -> tuple[bool, str]:

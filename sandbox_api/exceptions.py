@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import html
 import re
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,9 +56,11 @@ class SandboxError(Exception):
         """The server's answer, already read."""
         self.message = message
         """What to say in place of the server's own words."""
+        self.place: str | None = None
+        """What was asked, without secrets: `GET https://host/usages/`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (_bare(self.response), self.message)
+        return type(self), (_bare(self.response), self.message), {"place": self.place}
 
     def __str__(self) -> str:
         if not hasattr(self.response, "reason_phrase"):  # one of requests or aiohttp
@@ -66,7 +68,8 @@ class SandboxError(Exception):
             return f"sandbox: {status}" + (f": {self.message}" if self.message else "")
         status = f"{self.response.status_code} {self.response.reason_phrase}".strip()
         reason = self.message or _words(self.response)
-        return f"{_request(self.response)}: {status}" + (f": {reason}" if reason else "")
+        place = self.place or _request(self.response)
+        return f"{place}: {status}" + (f": {reason}" if reason else "")
 
 
 def _bare(response: Any) -> Any:
@@ -95,7 +98,7 @@ def _request(response: httpx.Response) -> str:
         request = response.request
     except RuntimeError:  # a response made by hand has none
         return "sandbox"
-    return f"{request.method} {request.url.copy_with(userinfo=b'')}"
+    return f"{request.method} {request.url.copy_with(userinfo=b'', query=None)}"
 
 
 def _words(response: httpx.Response) -> str:
@@ -394,7 +397,7 @@ class InvalidConfig(Sandbox400, ValueError):
     def __str__(self) -> str:
         return f"the configuration is wrong, and was not sent: {self.message}"
 
-    def __reduce__(self) -> tuple[type[Self], tuple[list[Fault]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.errors,)
 
 

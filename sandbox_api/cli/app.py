@@ -25,6 +25,7 @@ from .shared import (
     transfer,
     uploading,
 )
+from .verify import verify
 
 if TYPE_CHECKING:
     from sandbox_api import ExecutionResult
@@ -66,6 +67,9 @@ def _version(wanted: bool) -> None:
 
         typer.echo(f"sandbox-api {__version__}")
         raise typer.Exit
+
+
+app.command()(verify)
 
 
 @app.callback()

@@ -23,7 +23,7 @@ while (($#)); do
   shift 2
 done
 # As long as LC_ALL is set, changes of LANG do not make it load a locale.
-export -n LC_ALL OLDPWD PWD SHLVL
+export -n LC_ALL OLDPWD PWD SHELL SHLVL
 
 # Reads the variables that commands are given, and tells whether the shell itself can hand them
 # over, because it neither knows nor has to understand any but four, which mostly are as they were

@@ -28,8 +28,8 @@ Isolation = Literal["bubblewrap", "none"]
 
 CONTROL = "/run/sandbox"
 
-# The driver has all that commands have, but needs no locale.
-DRIVER = {"LC_ALL": "C"}
+# The driver has all that commands have, but needs no locale, and not to look up its shell.
+DRIVER = {"LC_ALL": "C", "SHELL": "/bin/bash"}
 
 # The account that bubblewrap runs as when the server runs as root: the kernel exempts the host's
 # root from the limit on processes, and /proc/sys belongs to it.

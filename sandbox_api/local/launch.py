@@ -32,53 +32,54 @@ def main(server: socket.socket, account: int | None) -> None:
     except ConnectionError:
         pass
     finally:
-        # They end with this process, but not those that are just building a sandbox: bubblewrap's
-        # inner process would wait for the outer one for ever.
         for pid in started.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            kill(pid)
 
 
 def serve(server: socket.socket, started: dict[int, int]) -> None:
-    """Answer requests, and bury what was started when it has ended."""
+    """Answer each request with a process id and a descriptor of it, or why there is none.
+
+    Bury what was started when it has ended.
+    """
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     poll = select.poll()
     poll.register(server, select.POLLIN)
     while True:
         for ready, _ in poll.poll():
             if ready in started:
-                os.waitid(os.P_PIDFD, ready, os.WEXITED)
                 poll.unregister(ready)
+                kill(started[ready])
+                os.waitid(os.P_PIDFD, ready, os.WEXITED)
                 os.close(ready)
                 del started[ready]
                 continue
             text, descriptors, _, _ = socket.recv_fds(server, SIZE, 16)
             if not text:
                 return
-            if new := answer(server, json.loads(text), descriptors, nothing):
-                pid, pidfd = new
-                started[pidfd] = pid
-                poll.register(pidfd, select.POLLIN)
+            try:
+                for descriptor in descriptors:
+                    os.set_inheritable(descriptor, False)
+                pid = start(json.loads(text), descriptors, nothing)
+            except OSError as error:
+                server.send(str(error).encode())
+                continue
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            # Until it is buried, its number is no other's.
+            pidfd = os.pidfd_open(pid)
+            started[pidfd] = pid
+            poll.register(pidfd, select.POLLIN)
+            socket.send_fds(server, [b"%d" % pid], [pidfd])
 
 
-def answer(
-    server: socket.socket, wanted: dict[str, list[str]], descriptors: list[int], nothing: int
-) -> tuple[int, int] | None:
-    """Start a process, and send its id and a descriptor of it, or why there is none."""
-    try:
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        pid = start(wanted, descriptors, nothing)
-    except OSError as error:
-        server.send(str(error).encode())
-        return None
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-    # Until it is buried, its number is no other's.
-    pidfd = os.pidfd_open(pid)
-    socket.send_fds(server, [b"%d" % pid], [pidfd])
-    return pid, pidfd
+def kill(pid: int) -> None:
+    """Kill a process that was started, which may be dead, and what is building a sandbox for it.
+
+    Else bubblewrap's inner process would wait for ever for an outer one that was killed.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) -> int:

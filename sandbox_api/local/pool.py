@@ -49,6 +49,7 @@ class Pool:
         self._controls.chmod(0o711)
         if self._groups:
             self._groups.open()
+        self._number = 0
         self._ready: deque[Box] = deque()
         self._remains: dict[Box, contextlib.ExitStack] = {}
         self._size = min(1, limits.warm)
@@ -114,11 +115,12 @@ class Pool:
     async def _make(self) -> Box:
         """Start a box."""
         with contextlib.ExitStack() as stack:
-            home = Path(tempfile.mkdtemp(dir=self._work))
-            stack.callback(remove, home)
-            control = Path(tempfile.mkdtemp(dir=self._controls))
-            stack.callback(remove, control)
+            self._number += 1
+            home = self._work / f"home-{self._number}"
+            control = self._controls / str(self._number)
             for folder in (home, control):
+                folder.mkdir(0o700)
+                stack.callback(remove, folder)
                 self._isolator.give(folder)
             group = self._groups.make() if self._groups else None
             if group:

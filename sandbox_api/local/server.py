@@ -120,6 +120,7 @@ def run(
     import resource
 
     import uvicorn
+    import uvloop
 
     from .connection import Patience, protocol
 
@@ -144,6 +145,8 @@ def run(
             log_level="error",
             access_log=False,
             server_header=False,
+            # Who sends them can say what he likes.
+            proxy_headers=False,
             h11_max_incomplete_event_size=HEAD_SIZE,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=LAST_WORDS if parent is None else 0,
@@ -179,7 +182,8 @@ def run(
         if not server.started:
             raise RuntimeError("the application of the sandbox did not start")
 
-    asyncio.run(main())
+    # Half the work of asyncio's own loop.
+    uvloop.run(main())
 
 
 def trial(isolation: Isolation, limits: Limits) -> Isolator:

@@ -7,12 +7,14 @@ import io
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx
 import pytest
 
-from sandbox_api import ASandbox, Sandbox, TimedOut
+from sandbox_api import ASandbox, ConnectionFailed, Sandbox, TimedOut
 
 from ..servers import RawServer, reply
 
@@ -46,8 +48,48 @@ SLOW: dict[str, Callable[[socket.socket, bytes], None]] = {
 
 
 def overdue(started: float) -> bool:
-    # Called for is 1.1 x the bound; the rest is for machines that are busy with other tests.
+    # Generous, for machines that are busy with other tests; the next test is exact.
     return time.monotonic() - started > BOUND * 1.1 + 0.8
+
+
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+def test_bound_is_passed_by_a_tenth_at_most(flavour: str, raw_server: RawServer) -> None:
+    bound, allowance = 2.0, 0.2  # the latter for a busy machine to wake up
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        kind = next(kind for kind in SLOW if f"X-Kind: {kind}\r\n".encode() in request)
+        SLOW[kind](connection, request)
+
+    raw_server.answer = answer
+    times: dict[str, float] = {}
+
+    def late(started: float, kind: str) -> None:
+        times[kind] = time.monotonic() - started
+
+    def ask(sandbox: Sandbox, kind: str) -> None:
+        started = time.monotonic()
+        with pytest.raises(TimedOut):
+            sandbox.libraries(headers={"X-Kind": kind})
+        late(started, kind)
+
+    async def ask_async(sandbox: ASandbox, kind: str) -> None:
+        started = time.monotonic()
+        with pytest.raises(TimedOut):
+            await sandbox.libraries(headers={"X-Kind": kind})
+        late(started, kind)
+
+    async def ask_all() -> None:
+        async with ASandbox(raw_server.url, bound) as sandbox, anyio.create_task_group() as group:
+            for kind in SLOW:
+                group.start_soon(ask_async, sandbox, kind)
+
+    if flavour == "async":
+        anyio.run(ask_all)
+    else:
+        with Sandbox(raw_server.url, bound) as sandbox, ThreadPoolExecutor(len(SLOW)) as pool:
+            [*pool.map(lambda kind: ask(sandbox, kind), SLOW)]
+    assert times.keys() == SLOW.keys()
+    assert {kind: taken for kind, taken in times.items() if taken > bound * 1.1 + allowance} == {}
 
 
 @pytest.mark.parametrize("slow", SLOW)
@@ -125,6 +167,40 @@ def test_name_with_many_silent_addresses(full_server: str, monkeypatch: pytest.M
     with pytest.raises(TimedOut, match="timed out connecting"):
         Sandbox(f"http://many:{port}", BOUND, retries=0).usage()
     assert not overdue(started)
+
+
+def test_resolver_that_takes_its_time(
+    connect: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
+        flags = options.get("flags", arguments[4] if len(arguments) > 4 else 0)
+        if host in ("slow", b"slow") and not flags & socket.AI_NUMERICHOST:
+            over.wait(20)
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    started = time.monotonic()
+    try:
+        with pytest.raises(TimedOut, match="timed out connecting"):
+            connect("http://slow:1", BOUND, retries=0).usage()
+        assert not overdue(started)
+    finally:
+        over.set()
+
+
+def test_name_that_nobody_knows(
+    connect: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ConnectionFailed, match="no such name"):
+        connect("http://unknown.example", retries=0).usage()
 
 
 def test_retries_are_within_the_bound(

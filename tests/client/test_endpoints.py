@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+import os
+import pickle
 import warnings
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
 from sandbox_api import (
+    ASandbox,
+    ExecuteConfig,
     ExecutionResult,
     InvalidConfig,
     InvalidReply,
     Sandbox,
     Sandbox400,
     Sandbox404,
+    SandboxError,
+    SandboxFailure,
     Usage,
 )
 from sandbox_client import SERVER_VERSION
@@ -160,6 +169,80 @@ def test_newer_server_warns_once(
         assert sandbox.server_version() == "3.10.0"
 
 
+@pytest.mark.parametrize("ask", ["specifications", "server_version"])
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+def test_warning_of_a_newer_server_points_at_the_users_line(
+    flavour: str,
+    ask: str,
+    raw_server: RawServer,
+    recordings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sandbox_api._operations._warned", set())
+    raw_server.answer = specifications(recordings, "3.10.0")
+
+    def main() -> None:
+        with Sandbox(raw_server.url) as sandbox:
+            getattr(sandbox, ask)()
+
+    async def amain() -> None:
+        async with ASandbox(raw_server.url) as sandbox:
+            await getattr(sandbox, ask)()
+
+    with pytest.warns(UserWarning, match="of version") as caught:
+        main() if flavour == "sync" else asyncio.run(amain())
+    assert caught[0].filename == __file__
+
+
+def test_request_with_two_bodies(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    sandbox = connect(raw_server.url)
+    for more in ({"fields": {"a": "b"}}, {"files": {"a": b"b"}}):
+        with pytest.raises(TypeError, match="one body: give json, or fields and files"):
+            sandbox.request("POST", "x/", json={"c": 1}, **more)
+    assert raw_server.requests == []
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "/../x", "a/../../x", "a/..", "%2e%2E/x", "a/%2e./x/?token=s3cret"]
+)
+def test_request_stays_below_the_sandboxs_url(
+    path: str, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    with pytest.raises(ValueError, match="must not lead out of the sandbox's URL") as caught:
+        connect(f"{raw_server.url}/prefix").request("GET", path)
+    assert "s3cret" not in str(caught.value)
+    assert raw_server.requests == []
+
+
+@pytest.mark.parametrize("path", ["a..b/", "x/?up=../y", "..."])
+def test_request_with_dots_that_lead_nowhere(
+    path: str, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    connect(f"{raw_server.url}/prefix").request("GET", path)
+    assert raw_server.requests[0].startswith(b"GET /prefix/")
+
+
+def test_query_is_never_shown(
+    connect: Callable[..., Sandbox], raw_server: RawServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox = connect(raw_server.url, retries=0)
+    shown: list[str] = []
+    for options in ({"path": "x/", "params": {"token": "s3cret"}}, {"path": "x/?token=s3cret"}):
+        for answer in (reply("404 Not Found", "none"), reply("200 OK", "odd"), b"nonsense\r\n\r\n"):
+            raw_server.answer = answer
+            with (
+                caplog.at_level(logging.DEBUG, "sandbox_api"),
+                pytest.raises((SandboxError, SandboxFailure)) as caught,
+            ):
+                sandbox.request("GET", model=Usage, **options)
+            again = pickle.loads(pickle.dumps(caught.value))
+            shown += [str(caught.value), repr(caught.value), str(again)]
+            assert str(caught.value).startswith(f"GET {raw_server.url}/x/: ")
+    shown += [record.getMessage() for record in caplog.records if record.name == "sandbox_api"]
+    assert len(shown) == 24
+    assert not [text for text in shown if "s3cret" in text]
+
+
 def test_config_that_is_wrong_is_not_sent(
     connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:
@@ -185,9 +268,34 @@ def test_config_that_is_wrong_is_not_sent(
 
 
 @pytest.mark.parametrize(
+    "kind", [dict, ExecuteConfig.from_dict, lambda data: ExecuteConfig(**data)]
+)
+def test_config_is_sent_as_plain_json(
+    kind: Callable[[Any], Any],
+    connect: Callable[..., Sandbox],
+    raw_server: RawServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SANDBOX_TEST", "1")
+    raw_server.answer = reply("200 OK", json.dumps(RESULT))
+    identifier = UUID("872b604c-9cce-42e2-8888-9a0311f3a724")
+    data = {"commands": ("true",), "environ": os.environ}
+    config = kind(data if kind is not dict else {**data, "environment": identifier})
+    connect(raw_server.url).execute(config)
+    sent = json.loads(form(raw_server.requests[0])[0]["config"].get_content())
+    assert sent["commands"] == ["true"]
+    assert sent["environ"] == dict(os.environ)
+    assert sent.get("environment", str(identifier)) == str(identifier)
+
+
+@pytest.mark.parametrize(
     "config",
     [
         {"commands": ["true"], "environ": {"A": object()}},
+        {"commands": ["true"], ("a", "b"): 1},
+        {"commands": ["true"], "unknown": {1, 2}},
+        {"commands": ["true"], "result_path": "a/.."},
+        {"commands": ["true"], "result_path": "a" * 256},
         {"commands": ["true"], "environ": {"A": [b"x"]}},
         {"commands": [{"command": "true", "timeout": float("nan")}]},
         {"commands": [{"command": "true", "timeout": True}]},

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import socket
+import threading
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from sandbox_api import (
     InvalidReply,
     InvalidURL,
     Sandbox,
+    Sandbox413,
+    Sandbox503,
     SandboxClientError,
     SandboxError,
     SandboxFailure,
@@ -98,6 +101,44 @@ def test_server_that_hangs_up(connect: Callable[..., Sandbox], raw_server: RawSe
     raw_server.answer = lambda connection, _: connection.shutdown(socket.SHUT_RDWR)
     with pytest.raises(ConnectionFailed, match="hung up"):
         connect(raw_server.url).usage()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("when", ["at once", "half-way"])
+def test_server_that_refuses_an_upload_and_hangs_up(
+    when: str, announced: bool, connect: Callable[..., Sandbox]
+) -> None:
+    head = "HTTP/1.1 413 Too Large\r\n" + ("Content-Length: 7\r\n" if announced else "")
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            read = 0
+            while read < (1 if when == "at once" else 1_000_000):
+                read += len(connection.recv(65536))
+            connection.sendall(f"{head}Connection: close\r\n\r\ntoo big".encode())
+            time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(Sandbox413) as caught:
+            connect(url).execute({"commands": ["true"]}, io.BytesIO(bytes(50_000_000)))
+        thread.join()
+    if announced:
+        assert str(caught.value).endswith("413 Too Large: too big")
+
+
+def test_error_whose_body_is_cut(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(reply("503 Busy", b"\x1f\x8b", "Content-Encoding: gzip", length=100))
+        connection.shutdown(socket.SHUT_RDWR)
+
+    raw_server.answer = answer
+    with pytest.raises(Sandbox503, match=r"503 Service Unavailable$"):
+        connect(raw_server.url, retries=1).execute({"commands": ["true"]})
+    assert len(raw_server.requests) == 2
 
 
 def test_body_shorter_than_announced(

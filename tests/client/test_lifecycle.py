@@ -9,16 +9,25 @@ import json
 import multiprocessing
 import os
 import pickle
+import signal
+import ssl
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
 from sandbox_api import ASandbox, LocalSandboxError, Sandbox, SandboxFailure
+from sandbox_api._network import abandon
+from sandbox_api.environment import open_environment
+from sandbox_api.sandbox import close_in
 
+from ..conftest import tgz
 from ..servers import RawServer, reply
 
 if TYPE_CHECKING:
@@ -81,6 +90,94 @@ def test_fork_does_not_share_connections(raw_server: RawServer) -> None:
     assert connections[0] == connections[2] != connections[1]
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_forked_child_spares_the_parents_client(
+    secure: bool, raw_server: RawServer, tls_server: str, certificate: Path
+) -> None:
+    raw_server.answer = reply("404 Not Found")
+    url = tls_server if secure else raw_server.url
+    sandbox = Sandbox(url, retries=0, verify=str(certificate))
+    sandbox.request("GET", "/") if secure else sandbox.check("x")
+    (client,) = sandbox._clients.values()
+    (stream,) = client._transport._pool._network_backend.streams  # type: ignore[attr-defined]
+    connection = stream.get_extra_info("socket")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        child = os.fork()
+    if not child:
+        try:
+            # As a thread of the parent would hold it: closing the client would wait for ever.
+            client._transport._pool._optional_thread_lock._lock.acquire()  # type: ignore[attr-defined]
+            close_in(os.getppid(), client)
+            spared = not client.is_closed and connection.fileno() >= 0
+            abandon(client)
+            os._exit(0 if spared and connection.fileno() < 0 else 1)
+        finally:
+            os._exit(2)
+    for _ in range(200):
+        process, status = os.waitpid(child, os.WNOHANG)
+        if process:
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child waits for a lock of its parent")
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert connection.fileno() >= 0
+    sandbox.request("GET", "/") if secure else sandbox.check("x")
+    assert not client.is_closed
+    close_in(os.getpid(), client)
+    assert client.is_closed
+
+
+@pytest.mark.parametrize("kind", ["folder", "mapping", "stream", "archive", "file of a form"])
+def test_packing_does_not_hold_up_the_event_loop(
+    kind: str,
+    run: Callable[..., Any],
+    raw_server: RawServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw_server.answer = OK
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_text("1")
+    (tmp_path / "env.tgz").write_bytes(tgz({"a": "1"}).read())
+    source: Any = {
+        "folder": tmp_path / "folder",
+        "mapping": {"a": "1"},
+        "stream": io.BufferedReader(io.FileIO(tmp_path / "env.tgz")),
+        "archive": str(tmp_path / "env.tgz"),
+        "file of a form": tmp_path / "folder",
+    }
+    started, released = threading.Event(), threading.Event()
+    packed: list[bool] = []
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        started.set()
+        packed.append(released.wait(10))
+        return open_environment(*arguments, **options)
+
+    monkeypatch.setattr("sandbox_api._operations.open_environment", slowly)
+
+    async def release() -> None:
+        await anyio.to_thread.run_sync(started.wait, 10)
+        released.set()
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url) as sandbox, anyio.create_task_group() as group:
+            group.start_soon(release)
+            if kind == "file of a form":
+                await sandbox.request("POST", "x/", files={"a": source[kind]})
+            else:
+                await sandbox.execute(CONFIG, source[kind])
+
+    run(main)
+    if kind != "stream":
+        source["stream"].close()
+    assert packed == [True]
+
+
 def test_pickled_sandbox_connects_anew(
     connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:
@@ -125,6 +222,20 @@ def test_sandbox_in_other_processes(raw_server: RawServer) -> None:
 def test_what_can_not_be_pickled_says_so(raw_server: RawServer) -> None:
     with httpx.Client() as client, pytest.raises(TypeError, match="http_client of its own"):
         pickle.dumps(Sandbox(raw_server.url, http_client=client))
+
+
+@pytest.mark.parametrize("option", ["verify", "proxy"])
+def test_context_that_can_not_be_pickled_is_named(
+    option: str, connect: Callable[..., Sandbox]
+) -> None:
+    context = ssl.create_default_context()
+    options: dict[str, Any] = {
+        "verify": context,
+        "proxy": httpx.Proxy("https://127.0.0.1:1", ssl_context=context),
+    }
+    sandbox: Any = connect("https://127.0.0.1:1", **{option: options[option]})
+    with pytest.raises(TypeError, match=rf"{option}.* ssl\.SSLContext.* can't be pickled"):
+        getattr(sandbox, "_sandbox", sandbox).__getstate__()
 
 
 def test_result_is_pickled_without_the_sandbox(raw_server: RawServer) -> None:

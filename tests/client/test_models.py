@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
 import pickle
 import pprint
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any, cast
 from uuid import UUID
 
@@ -36,6 +38,23 @@ SAVED: dict[str, Any] = {
     "expire": "2026-11-25T00:08:41.961343+00:00",
     "new_in_a_newer_server": [1, {"a": None}],
 }
+
+
+# Paths that name a file, the longest that there can be among them.
+PATHS = [
+    "a",
+    ".a",
+    "a..",
+    "...",
+    "a/.b",
+    "../a",
+    "./a",
+    "a/../b",
+    "é" * 127 + "x",
+    "a/" * 2047 + "b",
+]
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
 
 
 def result(**members: Any) -> ExecutionResult:
@@ -177,6 +196,10 @@ def test_codes_of_the_sandbox() -> None:
         {"commands": ["true", {"command": "make", "timeout": 1}, {"command": "a", "timeout": 0.5}]},
         {"commands": ["true"], "environ": {"A": [1]}, "environment": None, "unknown": 1},
         {"commands": ["true"], "result_path": "a/b", "save": False, "environment": "x"},
+        *({"commands": ["true"], "result_path": path} for path in PATHS),
+        {"commands": ("true",), "environ": os.environ, "environment": UUID(SAVED["environment"])},
+        MappingProxyType({"commands": ["true"], "environ": MappingProxyType({"A": 1})}),
+        {"commands": ["true"], "unknown": {1: {None: [True, 0.5]}}},
         ExecuteConfig(commands=["true"]),
     ],
 )
@@ -213,7 +236,43 @@ def test_valid_config(config: dict[str, Any]) -> None:
             {"commands": ["a"], "result_path": "a\0"},
             "result_path: must be a path that names a file",
         ),
+        *(
+            ({"commands": ["a"], "result_path": path}, "result_path: must be a path that names a f")
+            for path in (".", "..", "a/.", "a/..", "./", "a/b/../..", "/", "/..", "a\0/b")
+        ),
+        (
+            {"commands": ["a"], "result_path": f"a/{'é' * 128}"},
+            "result_path: must have parts of at most 255 bytes, not 256",
+        ),
+        (
+            {"commands": ["a"], "result_path": "a/" * 2047 + "bc"},
+            "result_path: must have at most 4095 bytes, not 4096",
+        ),
+        (
+            {"commands": ["a"], "result_path": "\ud800"},
+            "result_path: must be text that UTF-8 can encode, not '\\ud800'",
+        ),
         ({"commands": ["a"], "save": "yes"}, "save: must be a boolean, not 'yes'"),
+        (
+            {"commands": ["a"], "unknown": [0, {"x": {1}}]},
+            "unknown[1].x: must be a JSON value, not {1}",
+        ),
+        (
+            {"commands": ["a"], "unknown": {"x": {("a", 1): 2}}},
+            "unknown.x: must have strings as keys, not ('a', 1)",
+        ),
+        (
+            {"commands": ["a"], ("b",): 1},
+            "the value: must have strings as keys, not ('b',)",
+        ),
+        ({"commands": ["a"], "environ": {"A": b"x"}}, "environ.A: must be a JSON value, not b'x'"),
+        ({"commands": ["a"], "environ": {b"A": 1}}, "environ: must have strings as keys, not b'A'"),
+        ({"commands": ["a"], "environment": 3}, "environment: must be a string or null, not 3"),
+        (
+            {"commands": ["a"], "other": UUID(SAVED["environment"])},
+            "other: must be a JSON value, not UUID(",
+        ),
+        ({"commands": ["a"], "unknown": CIRCLE}, "must not be nested more than 100 deep"),
         ([], "the value: must be an object, not []"),
     ],
 )

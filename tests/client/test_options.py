@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.server
 import logging
 import pickle
 import re
 import socket
 import ssl
-import subprocess
 import threading
 import traceback
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from sandbox_api import (
+    ASandbox,
     ConnectionFailed,
+    InvalidReply,
     InvalidURL,
     Sandbox,
     SandboxError,
@@ -29,7 +30,7 @@ from sandbox_api._settings import redacted
 from ..servers import RawServer, reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 OK = reply("200 OK", "{}", "Set-Cookie: a=1")
@@ -110,6 +111,42 @@ def test_unix_socket(connect: Callable[..., Sandbox], tmp_path: Path) -> None:
     assert requests[0].startswith(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
 
 
+def test_unix_socket_is_shown_as_given(
+    connect: Callable[..., Sandbox], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"unix://{tmp_path}/sandbox.sock"
+    place = f"GET {url}:/usages/"
+    sandbox = connect(url, retries=0)
+    with pytest.raises(ConnectionFailed) as unreachable:
+        sandbox.usage()
+    answers = [reply("500 Internal Server Error", "words"), reply("200 OK", "odd")]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/sandbox.sock")
+        listener.listen()
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with caplog.at_level(logging.DEBUG, "sandbox_api"):
+            with pytest.raises(SandboxError) as refused:
+                sandbox.usage()
+            with pytest.raises(InvalidReply) as misread:
+                sandbox.usage()
+        thread.join()
+    errors = [unreachable.value, refused.value, misread.value]
+    again = [pickle.loads(pickle.dumps(error)) for error in errors]
+    lines = [record.getMessage() for record in caplog.records if record.name == "sandbox_api"]
+    for text in [*map(str, [*errors, *again]), *lines]:
+        assert text.startswith(place), text
+    assert str(again[1]) == f"{place}: 500 Internal Server Error: words"
+
+
 def test_unix_socket_needs_no_proxy(
     connect: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -157,6 +194,120 @@ def test_hooks(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
     hooks = {"request": [async_hook if is_async else request_hook]}
     ask(connect(raw_server.url, hooks=hooks))
     assert seen == ["GET"]
+
+
+@pytest.mark.parametrize(
+    ("hooks", "fault"),
+    [
+        ({"request": ["other"]}, "must be (plain|async) functions in an? A?Sandbox, unlike"),
+        ({"request": lambda _: None}, "must be a list of functions"),
+        ({"requests": []}, "there is no hook 'requests', but 'request' and 'response'"),
+    ],
+)
+def test_hooks_that_can_not_be(
+    hooks: dict[str, Any], fault: str, connect: Callable[..., Sandbox]
+) -> None:
+    is_async = not isinstance(connect("http://127.0.0.1:1"), Sandbox)
+
+    async def async_hook(_: object) -> None:
+        pass
+
+    if hooks.get("request") == ["other"]:
+        hooks = {"request": [(lambda _: None) if is_async else async_hook]}
+    with pytest.raises(TypeError, match=fault):
+        connect("http://127.0.0.1:1", hooks=hooks)
+
+
+@pytest.mark.parametrize(
+    ("by", "raised"),
+    [
+        ("progress", TimeoutError("mine")),
+        ("progress", httpx.ConnectError("mine")),
+        ("hook", TimeoutError("mine")),
+        ("hook", KeyError("mine")),
+    ],
+)
+def test_exception_of_the_users_own(
+    by: str,
+    raised: Exception,
+    connect: Callable[..., Sandbox],
+    raw_server: RawServer,
+    tmp_path: Path,
+) -> None:
+    raw_server.answer = reply("200 OK", "file")
+    is_async = not isinstance(connect("http://127.0.0.1:1"), Sandbox)
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    async def fail_async(*_: object) -> None:
+        raise raised
+
+    if by == "hook":
+        sandbox = connect(raw_server.url, hooks={"request": [fail_async if is_async else fail]})
+        call: Any = sandbox.usage
+    else:
+        call = lambda: connect(raw_server.url).download_to(tmp_path / "x", "id", progress=fail)  # noqa: E731
+    with pytest.raises(type(raised)) as caught:
+        call()
+    assert caught.value is raised
+
+
+@pytest.mark.parametrize("given", [(1, 2), "5", httpx.Timeout(3), True, float("nan"), [1]])
+def test_time_out_that_is_none(given: Any, connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(TypeError, match=r"(timeout|total) must be a number of seconds, or None"):
+        connect("http://127.0.0.1:1", given)
+    with pytest.raises(TypeError, match="timeout must be a number of seconds, or None"):
+        connect("http://127.0.0.1:1").usage(timeout=given)
+
+
+def test_steps_that_are_no_time_outs() -> None:
+    for step in ("connect", "sock_connect", "sock_read"):
+        options: Any = {step: (1, 2)}
+        with pytest.raises(TypeError, match=f"{step} must be a number of seconds"):
+            ASandbox("http://127.0.0.1:1", **options)
+
+
+@pytest.mark.parametrize("given", [5, 0.5, 0, None, float("inf"), Fraction(1, 2), 1e10])
+def test_time_out_that_is_one(
+    given: Any, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("404 Not Found")
+    assert connect(raw_server.url, given).check("x") == 0
+
+
+def test_url_of_httpx(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = OK
+    url = httpx.URL(f"{raw_server.url}/prefix").copy_with(username="user", password=SECRET)
+    sandbox = connect(url)
+    ask(sandbox)
+    assert sandbox.url == str(url)
+    assert SECRET not in repr(sandbox)
+    assert raw_server.requests[0].startswith(b"GET /prefix/ ")
+
+
+@pytest.mark.parametrize("url", [b"http://localhost:7000", 7000])
+def test_url_that_is_no_text(url: Any, connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(TypeError, match=f"URL must be a string, not {type(url).__name__}"):
+        connect(url)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"retries": "5"}, "retries must be a whole number, not '5'"),
+        ({"headers": {"X-Number": 5}}, "headers must be text, and the name or value of 'X-Number'"),
+        ({"headers": {b"X-Bytes": b"5"}}, "headers must be text"),
+        ({"headers": [("X-Pair", "5")]}, "headers must be a mapping of names to values, not list"),
+        ({"cookies": {"session": 5}}, "cookies must be text"),
+        ({"hooks": [print]}, "hooks must be a mapping of events to functions"),
+    ],
+)
+def test_options_of_the_wrong_kind(
+    options: dict[str, Any], fault: str, connect: Callable[..., Sandbox]
+) -> None:
+    with pytest.raises(TypeError, match=fault):
+        connect("http://127.0.0.1:1", **options)
 
 
 def test_option_that_does_not_exist(connect: Callable[..., Sandbox]) -> None:
@@ -308,50 +459,6 @@ def test_one_line_is_logged_for_each_request(
     assert re.fullmatch(rf"GET {raw_server.url}/ 200 [\d.]+ ms 13 bytes attempt 1 id 42", line), (
         line
     )
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate that signs itself, with its key, for localhost."""
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "
-        f"-addext subjectAltName=DNS:localhost -keyout {path}.key -out {path}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + path.with_name("localhost.pem.key").read_bytes())
-    return path
-
-
-@pytest.fixture
-def tls_server(certificate: Path) -> Iterator[str]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(http.server.ThreadingHTTPServer):
-        def get_request(self) -> tuple[socket.socket, Any]:
-            connection, address = super().get_request()
-            connection.settimeout(10)
-            return context.wrap_socket(connection, server_side=True), address
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.05])
-        thread.start()
-        yield f"https://localhost:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def test_certificate_that_nobody_vouches_for(

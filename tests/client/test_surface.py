@@ -96,6 +96,16 @@ def sync(text: str) -> str:
     return text.replace("await ", "").replace("async for done", "for done")
 
 
+@pytest.mark.parametrize("flavour", [Sandbox, ASandbox])
+def test_methods_are_documented_in_full(flavour: type) -> None:
+    for name in public(flavour).keys() - {"close"}:
+        text = inspect.getdoc(getattr(flavour, name)) or ""
+        assert "Example:" in text, name
+        own = inspect.signature(getattr(flavour, name)).parameters.keys() - {"self", "options"}
+        assert not own or name == "environment" or "Args:" in text, name
+        assert name in {"environment", "check"} or "Raises:" in text, name
+
+
 def test_both_flavours_of_environments_are_the_same() -> None:
     flavours = public(Environment), public(AEnvironment)
     assert list(flavours[0]) == list(flavours[1])
@@ -108,7 +118,9 @@ def test_both_flavours_of_environments_are_the_same() -> None:
 
 def test_constructors_keep_the_old_clients_order() -> None:
     parameters = str(inspect.signature(Sandbox))
-    assert parameters.startswith("(url: 'str | None' = None, timeout: 'float | None' = 60, *")
+    assert parameters.startswith(
+        "(url: 'str | httpx.URL | None' = None, timeout: 'float | None' = 60, *"
+    )
     assert list(inspect.signature(ASandbox).parameters)[:5] == [
         "url",
         "total",

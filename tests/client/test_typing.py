@@ -10,13 +10,12 @@ from typing import Any
 
 import jedi
 import pytest
-import yaml
+
+from scripts.description import ADD_ONS, describe
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "tests" / "consumer" / "sample.py"
-SCHEMAS: dict[str, Any] = yaml.safe_load(
-    (ROOT / "openapi" / "sandbox.yaml").read_text(encoding="utf-8")
-)["components"]["schemas"]
+SCHEMAS: dict[str, Any] = describe(*ADD_ONS)["components"]["schemas"]
 
 
 def test_sample_uses_every_described_field() -> None:

@@ -6,7 +6,8 @@ It is never run: type checkers read it, and `assert_type` fails where a type is 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -122,8 +123,8 @@ def execute(sandbox: Sandbox) -> None:
         save=True,
     )
     assert_type(config.commands, Sequence[str | Command])
-    assert_type(config.environ, dict[str, Any] | None)
-    assert_type(config.environment, str | None)
+    assert_type(config.environ, Mapping[str, Any] | None)
+    assert_type(config.environment, UUID | str | None)
     assert_type(config.result_path, str | None)
     assert_type(config.save, bool | None)
     assert_type(Command("make").command, str)
@@ -155,6 +156,8 @@ def execute(sandbox: Sandbox) -> None:
     assert_type(validate({"commands": ["true"]}), tuple[bool, str])
     assert_type(validate_command({"command": "true"}), bool)
     if result.environment:
+        ExecuteConfig(["true"], environ=os.environ, environment=result.environment)
+        sandbox.execute({"commands": ["true"], "environment": result.environment})
         assert_type(sandbox.download(result.environment), io.BytesIO)
         assert_type(sandbox.download(str(result.environment), "out.json").read(), bytes)
         assert_type(sandbox.check(result.environment, "out.json"), int)

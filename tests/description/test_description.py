@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from jsonschema import Draft202012Validator, FormatChecker
-from openapi_spec_validator import validate
+
+from scripts import description, lint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-DESCRIPTION: dict[str, Any] = yaml.safe_load(
-    (Path(__file__).parents[2] / "openapi" / "sandbox.yaml").read_text(encoding="utf-8")
-)
+DESCRIPTION = description.describe(*description.ADD_ONS)
 SCHEMAS: dict[str, Any] = DESCRIPTION["components"]["schemas"]
-
-
-def resolve(value: dict[str, Any]) -> dict[str, Any]:
-    """Follow a reference."""
-    while reference := value.get("$ref"):
-        value = DESCRIPTION
-        for key in reference.removeprefix("#/").split("/"):
-            value = value[key]
-    return value
 
 
 def validator(schema: dict[str, Any]) -> Draft202012Validator:
@@ -33,90 +23,83 @@ def validator(schema: dict[str, Any]) -> Draft202012Validator:
     return Draft202012Validator(whole, format_checker=FormatChecker())
 
 
-def walk(value: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every object of the description, with its place."""
-    if isinstance(value, dict):
-        yield place, value
-        for key, member in value.items():
-            yield from walk(member, f"{place}/{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from walk(item, f"{place}/{index}")
-
-
-def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Yield every example: its place, its schema and itself."""
-    for place, each in walk(DESCRIPTION):
-        if "/examples" in place or "/example" in place:
-            continue
-        if "type" in each and isinstance(each.get("examples"), list):
-            for example in each["examples"]:
-                yield place, each, example
-        elif "schema" in each:
-            if "example" in each:
-                yield place, each["schema"], each["example"]
-            for name, example in each.get("examples", {}).items():
-                yield f"{place}/{name}", each["schema"], example["value"]
-
-
-def fields() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every field of every schema."""
-    for name, schema in SCHEMAS.items():
-        for key, field in schema.get("properties", {}).items():
-            yield f"{name}.{key}", field
-
-
-def test_is_valid() -> None:
-    validate(DESCRIPTION)
+def test_keeps_the_rules() -> None:
+    assert lint.lint(DESCRIPTION) == []
+    for name in description.overlays():
+        assert lint.lint(description.describe(name)) == [], name
 
 
 def test_describes_every_endpoint() -> None:
-    assert {(method, path) for path, item in DESCRIPTION["paths"].items() for method in item} - {
-        ("parameters", "/environments/{uuid}/"),
-        ("parameters", "/files/{uuid}/{path}/"),
-    } == {
-        ("get", "/specifications/"),
-        ("get", "/usages/"),
-        ("get", "/libraries/"),
-        ("get", "/environments/{uuid}/"),
-        ("head", "/environments/{uuid}/"),
-        ("get", "/files/{uuid}/{path}/"),
-        ("head", "/files/{uuid}/{path}/"),
-        ("post", "/execute/"),
-        ("post", "/loader/fr/"),
-        ("post", "/loader/demo/pl/"),
-        ("post", "/loader/play/pl/"),
-        ("post", "/exec/"),
+    assert {place for place, _ in lint.operations(DESCRIPTION)} == {
+        "GET /specifications/",
+        "GET /usages/",
+        "GET /libraries/",
+        "GET /environments/{uuid}/",
+        "HEAD /environments/{uuid}/",
+        "GET /files/{uuid}/{path}/",
+        "HEAD /files/{uuid}/{path}/",
+        "POST /execute/",
+        "POST /loader/fr/",
+        "POST /loader/demo/pl/",
+        "POST /loader/play/pl/",
+        "POST /exec/",
     }
 
 
-@pytest.mark.parametrize(("place", "schema", "example"), [*examples()])
-def test_example_is_valid(place: str, schema: dict[str, Any], example: Any) -> None:
-    validator(schema).validate(example)
-
-
 def test_there_are_examples() -> None:
-    assert len([*examples()]) > 90
+    assert len([*lint.examples(DESCRIPTION)]) > 90
 
 
-@pytest.mark.parametrize(("name", "field"), [*fields()])
-def test_field_is_described_with_an_example(name: str, field: dict[str, Any]) -> None:
-    assert field.get("description", "").strip().endswith("."), name
-    target = resolve(field)
-    if target.get("type") == "string" and target.get("format") == "binary":
-        return
-    # Objects are made of fields, which have their own.
-    assert target.get("examples") or target.get("properties"), name
+def test_versions_say_only_what_differs() -> None:
+    newest = description.describe()
+    for name in ("2.0", "3.0.2"):
+        older = description.describe(name)
+        assert older["info"].pop("version") == name
+        expire = older["components"]["schemas"]["ExecutionResult"]["properties"].pop("expire")
+        example = expire["examples"][0]
+        assert example in json.dumps(older["paths"]["/execute/"])
+        assert not Draft202012Validator(
+            {"format": "date-time"}, format_checker=FormatChecker()
+        ).is_valid(example)
+        text = (description.OPENAPI / "overlays" / f"{name}.yaml").read_text(encoding="utf-8")
+        assert len(text) < 1200
+    assert "loader" not in json.dumps(newest["paths"])
+    assert {*DESCRIPTION["paths"]} > {*newest["paths"]}
 
 
-@pytest.mark.parametrize(("place", "schema"), [*walk(SCHEMAS)])
-def test_number_has_a_unit(place: str, schema: dict[str, Any]) -> None:
-    kinds = schema.get("type")
-    if kinds in ("integer", "number") or (
-        isinstance(kinds, list) and {"integer", "number"} & set(kinds)
-    ):
-        units = ("bytes", "MHz", "second", "count", "ratio", "exit code", "error", "packets")
-        assert any(unit in schema["description"] for unit in units), place
+def test_overlay_that_changes_nothing_is_refused() -> None:
+    overlay = {"info": {"title": "Mine"}, "actions": [{"target": "$.paths.x", "remove": True}]}
+    with pytest.raises(ValueError, match=r"Mine: nothing is at \$\.paths\.x"):
+        description.apply(overlay, description.describe())
+    with pytest.raises(ValueError, match="there is no overlay '1', but"):
+        description.describe("1")
+
+
+def test_overlay_that_extends_another_comes_after_it(tmp_path: Path) -> None:
+    (tmp_path / "overlays").mkdir()
+    (tmp_path / "sandbox.yaml").write_text("info: { version: 3.1.0 }")
+    overlay = "info: {{ title: Mine }}\n{}actions: [{{ target: $.info, update: {} }}]"
+    for name, extends, update in [
+        ("3.0.3", "", "{ version: 3.0.3, old: true }"),
+        ("2.0", "extends: 3.0.3.yaml\n", "{ version: 2.0.0 }"),
+    ]:
+        text = overlay.format(extends, update)
+        (tmp_path / "overlays" / f"{name}.yaml").write_text(text)
+    assert description.describe("2.0", folder=tmp_path) == {
+        "info": {"version": "2.0.0", "old": True}
+    }
+
+
+def test_overlay_removes_updates_and_appends() -> None:
+    document = {"a": {"b": [1, 2, 3], "c": {"d": 1}}, "e": 1}
+    actions: list[dict[str, Any]] = [
+        {"target": "$.a.b[?@ > 1]", "remove": True},
+        {"target": "$.a", "update": {"b": [4], "c": {"f": 2}, "g": {}}},
+        {"target": "$.a.b", "update": 5},
+        {"target": "$.e", "remove": True},
+    ]
+    description.apply({"info": {"title": ""}, "actions": actions}, document)
+    assert document == {"a": {"b": [1, 4, 5], "c": {"d": 1, "f": 2}, "g": {}}}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +119,7 @@ def test_recorded_answer_is_described_to_the_last_field(
     validator(SCHEMAS[schema]).validate(answer)
 
     def undescribed(value: Any, schema: dict[str, Any], place: str) -> Iterator[str]:
-        schema = resolve(schema)
+        schema = lint.resolve(DESCRIPTION, schema)
         if isinstance(value, list):
             for item in value:
                 yield from undescribed(item, schema["items"], f"{place}[]")

@@ -12,8 +12,8 @@ PACKAGE = ROOT / "generated" / "sandbox_client"
 
 
 def generate(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "scripts" / "generate.py"), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "scripts.generate", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_check_names_the_files_that_differ(tmp_path: Path) -> None:
@@ -29,6 +29,37 @@ def test_check_names_the_files_that_differ(tmp_path: Path) -> None:
     assert "errors.py: missing" in checked.stderr
     assert checked.stderr.count(": differs") == 1
     assert "make generate" in checked.stderr
+    assert "hand edit: models/usage.py" in checked.stderr
+    assert "edited: openapi" not in checked.stderr
+
+
+def test_check_names_the_causes(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "package", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "openapi", tmp_path / "openapi")
+    causes = {
+        "openapi/sandbox.yaml": ("The server's current load.", "description edited"),
+        "openapi/overlays/loader.yaml": ("Freeze a resource", "description edited"),
+        "openapi/templates/errors.py.jinja": ("What goes wrong", "template edited"),
+        "openapi/generator.yaml": ("# Settings", "settings edited"),
+        "package/models/usage.py": ("import", "hand edit"),
+        "package/origin.json": ('"openapi-python-client": "0', "generator version"),
+    }
+    for name, (old, _) in causes.items():
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert old in text
+        (tmp_path / name).write_text(text.replace(old, f"{old}x", 1), encoding="utf-8")
+    options = ["--package", str(tmp_path / "package"), "--openapi", str(tmp_path / "openapi")]
+    checked = generate("--check", *options)
+    assert checked.returncode == 1
+    listed = checked.stderr.partition("The cause:\n")[2].splitlines()[:-1]
+    assert [line.strip() for line in listed] == [
+        "settings edited: openapi/generator.yaml",
+        "description edited: openapi/overlays/loader.yaml",
+        "description edited: openapi/sandbox.yaml",
+        "template edited: openapi/templates/errors.py.jinja",
+        "generator version: openapi-python-client was 0x.29.1, is 0.29.1",
+        "hand edit: models/usage.py",
+    ]
 
 
 def test_generating_twice_changes_nothing(tmp_path: Path) -> None:

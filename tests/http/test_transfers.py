@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox_api import InvalidEnvironment, Sandbox, Sandbox404
+from sandbox_api import InvalidEnvironment, InvalidReply, Sandbox, Sandbox404
 
 from ..conftest import tgz
 from ..servers import RawServer, reply
@@ -128,6 +128,35 @@ def test_download_that_is_cut_leaves_nothing(
     with pytest.raises(ConnectionError):
         connect(raw_server.url, retries=0).download_to(tmp_path / "env", "x")
     assert os.listdir(tmp_path) == []
+
+
+def test_download_that_could_be_cut_unnoticed(
+    connect: Callable[..., Sandbox], raw_server: RawServer, tmp_path: Path
+) -> None:
+    raw_server.answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + tgz({"a": "1"}).read()
+    sandbox = connect(raw_server.url)
+    calls: list[Callable[[], object]] = [
+        lambda: sandbox.download("x"),
+        lambda: sandbox.download("x", "a"),
+        lambda: list(sandbox.iter_download("x")),
+        lambda: sandbox.download_to(tmp_path / "env", "x"),
+        lambda: sandbox.download_to(tmp_path / "new", "x", extract=True),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidReply, match=r"environments|files.*announces no length"):
+            call()
+    assert os.listdir(tmp_path) == []
+    assert len(raw_server.requests) == len(calls)
+
+
+def test_chunked_download(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    sandbox = connect(raw_server.url, retries=0)
+    raw_server.answer = head + b"5\r\nwhole\r\n0\r\n\r\n"
+    assert sandbox.download("x").read() == b"whole"
+    raw_server.answer = head + b"5\r\nwhole\r\n"
+    with pytest.raises(ConnectionError):
+        sandbox.download("x")
 
 
 def test_hostile_download_is_not_unpacked(

@@ -46,7 +46,7 @@ class Client(httpx.Client):
 
     def left(self) -> list[str]:
         """Return the working directories that are still there, if more than of idle sandboxes."""
-        found = [path.name for path in self.folder.glob("sandbox-work-*/tmp*")]
+        found = [path.name for path in self.folder.glob("sandbox-work-*/home-*")]
         return found if len(found) > default_warm() else []
 
 

@@ -5,9 +5,8 @@ import os
 import subprocess
 import sysconfig
 from pathlib import Path
-from typing import Any
 
-import yaml
+from scripts.description import describe
 
 from .public import Public, serving
 
@@ -28,23 +27,8 @@ OPTIONS = (
 )
 
 
-def description() -> dict[str, Any]:
-    """Return the description without the add-on that the local sandbox does not carry."""
-    found: dict[str, Any] = yaml.safe_load((ROOT / "openapi" / "sandbox.yaml").read_text())
-    found["paths"] = {
-        path: item
-        for path, item in found["paths"].items()
-        if not any("loader" in operation.get("tags", ()) for operation in methods(item))
-    }
-    return found
-
-
-def methods(item: dict[str, Any]) -> list[dict[str, Any]]:
-    return [member for member in item.values() if isinstance(member, dict)]
-
-
 def test_the_server_does_what_the_description_says(tmp_path: Path) -> None:
-    found = description()
+    found = describe()
     assert len(found["paths"]) == 6
     (tmp_path / "openapi.json").write_text(json.dumps(found))
     with serving(tmp_path / "data") as server:

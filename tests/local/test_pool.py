@@ -47,7 +47,7 @@ def pooled(work: Path, scenario: Callable[[Pool], Awaitable[None]], **limits: An
 
 def homes(work: Path) -> set[str]:
     """Return the working directories that there are."""
-    return {path.name for path in work.glob("tmp*")}
+    return {path.name for path in work.glob("home-*")}
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Required, TypedDict
+from uuid import UUID
 
 from attrs import define
 
@@ -17,16 +18,17 @@ class ExecuteConfig(types.Model):
     """The commands, run one after another until one fails: a string, or an object where a
     command has a time-out of its own."""
 
-    environ: dict[str, Any] | None = None
+    environ: Mapping[str, Any] | None = None
     """Environment variables of the commands."""
 
-    environment: str | None = None
+    environment: UUID | str | None = None
     """Id of a stored environment to start from. Null counts as absent."""
 
     result_path: str | None = None
     """Path of a file, relative to the working directory, to read once the commands have run
     and to give back as `result`. It must name a file: the server fails on an empty path, on
-    one that ends in `/` and on a NUL character."""
+    one that ends in `/`, `.` or `..`, on a NUL character, and on one that its system has no
+    room for: 255 bytes for each part, in UTF-8, and 4095 in all."""
 
     save: bool | None = None
     """Whether to store the working directory as a new environment afterwards. No by default."""
@@ -49,7 +51,9 @@ class ExecuteConfig(types.Model):
             "result_path",
             "result_path",
             False,
-            types.matching(r"^[^\u0000]*[^\u0000/]$", "a path that names a file"),
+            types.matching(
+                r"^(?!([^\u0000]*/)?\.\.?$)[^\u0000]*[^\u0000/]$", "a path that names a file"
+            ),
         ),
         types.Member("save", "save", False, types.boolean),
     )
@@ -62,16 +66,17 @@ class ExecuteConfigDict(TypedDict, total=False):
     """The commands, run one after another until one fails: a string, or an object where a
     command has a time-out of its own."""
 
-    environ: dict[str, Any]
+    environ: Mapping[str, Any]
     """Environment variables of the commands."""
 
-    environment: str | None
+    environment: UUID | str | None
     """Id of a stored environment to start from. Null counts as absent."""
 
     result_path: str
     """Path of a file, relative to the working directory, to read once the commands have run
     and to give back as `result`. It must name a file: the server fails on an empty path, on
-    one that ends in `/` and on a NUL character."""
+    one that ends in `/`, `.` or `..`, on a NUL character, and on one that its system has no
+    room for: 255 bytes for each part, in UTF-8, and 4095 in all."""
 
     save: bool
     """Whether to store the working directory as a new environment afterwards. No by default."""

@@ -1,0 +1,83 @@
+"""`sandbox-api verify`: whether a server keeps the description."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from sandbox_api import ConnectionFailed, InvalidURL
+
+BROKEN = 1
+USAGE = 2
+UNAVAILABLE = 69
+
+
+def verify(
+    url: Annotated[
+        str, typer.Option(envvar="SANDBOX_URL", help="The sandbox server.", show_default=False)
+    ],
+    description: Annotated[
+        Path | None,
+        typer.Option(help="An OpenAPI file, YAML or JSON; by default the newest server's."),
+    ] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(help="A file of recorded exchanges; by default those of that version."),
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Requests a second, at most; 0 is no bound.")] = 2,
+    most: Annotated[int, typer.Option(help="Requests, at most.")] = 200,
+    examples: Annotated[int, typer.Option(help="Generated requests for each operation.")] = 3,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long to wait for each answer.")
+    ] = 60,
+) -> None:
+    """Look whether a server does what the description says, and show what does not hold.
+
+    Sends recorded and generated requests, one at a time, that run nothing but small commands and
+    store a few small environments; a server in use is not loaded. A token is taken from
+    SANDBOX_TOKEN.
+
+    Exits with 0 when all that was looked at held, 1 when something is broken, 69 when the server
+    can't be reached.
+    """
+    try:
+        from sandbox_api.verify import verify as look
+    except ModuleNotFoundError as error:
+        if error.name not in ("schemathesis", "hypothesis"):
+            raise
+        _fail("this needs more packages: pip install 'sandbox-api[cli,verify]'", BROKEN)
+    try:
+        report = look(
+            url,
+            description=_read(description) if description else None,
+            recordings=recordings,
+            rate=rate,
+            most=most,
+            examples=examples,
+            timeout=timeout,
+        )
+    except ConnectionFailed as error:
+        _fail(error, UNAVAILABLE)
+    except (InvalidURL, OSError, ValueError) as error:
+        _fail(error, USAGE)
+    typer.echo(str(report))
+    raise typer.Exit(0 if report.ok else BROKEN)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".json":
+        found: dict[str, Any] = json.loads(text)
+    else:
+        import yaml  # schemathesis has it
+
+        found = yaml.safe_load(text)
+    return found
+
+
+def _fail(error: object, code: int) -> NoReturn:
+    typer.echo(f"sandbox-api: {error}", err=True)
+    raise typer.Exit(code)
