@@ -13,8 +13,6 @@ import socket
 import sys
 
 SIZE = 65536
-# Above all that are open here.
-FIRST = 100
 
 
 def main(server: socket.socket, account: int | None) -> None:
@@ -83,16 +81,21 @@ def kill(pid: int) -> None:
 
 
 def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) -> int:
-    """Start a process; its output is the last descriptor, the others get numbers from FIRST on."""
+    """Start a process that has the descriptors under the numbers that are wanted for them."""
     os.chdir(wanted["folder"][0])
-    *others, output = descriptors
+    numbers = map(int, wanted["numbers"])
     actions = [(os.POSIX_SPAWN_DUP2, nothing, 0)]
-    actions += [(os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
-    actions += [(os.POSIX_SPAWN_DUP2, one, FIRST + index) for index, one in enumerate(others)]
+    # The numbers are those of standard streams, or above all that are open here.
+    actions += [
+        (os.POSIX_SPAWN_DUP2, descriptor, number)
+        for number, descriptor in zip(numbers, descriptors, strict=True)
+    ]
+    # None are wanted other than those of this process, which are the server's.
+    given = wanted.get("environ")
     return os.posix_spawn(
         wanted["command"][0],
         wanted["command"],
-        dict(pair.split("=", 1) for pair in wanted["environ"]),
+        os.environ if given is None else dict(pair.split("=", 1) for pair in given),
         file_actions=actions,
         setsid=True,
         setsigdef=set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP},

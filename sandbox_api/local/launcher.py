@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .launch import FIRST, SIZE
+from .launch import SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable
 
-__all__ = ["FIRST", "LaunchError", "Launcher"]
+    from .cell import Start
 
 SCRIPT = Path(__file__).with_name("launch.py")
 
@@ -34,23 +34,19 @@ class Launcher:
         self._process: subprocess.Popen[bytes] | None = None
         self._open()
 
-    async def launch(
-        self,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        folder: Path,
-        descriptors: Sequence[int],
-    ) -> tuple[int, int]:
-        """Start a process in a session of its own, and return its id and a pidfd.
+    async def launch(self, start: Start, folder: Path) -> tuple[int, int]:
+        """Start a process in folder, in a session of its own, and return its id and a pidfd.
 
-        It has the last descriptor as its output, and the others under the numbers from FIRST on.
         Not to be cancelled. Raise LaunchError when it does not start.
         """
         wanted = {
-            "command": list(command),
-            "environ": [f"{name}={value}" for name, value in environ.items()],
+            "command": start.command,
             "folder": [str(folder)],
+            "numbers": [str(number) for number in start.descriptors],
         }
+        if start.environ is not None:
+            wanted["environ"] = [f"{name}={value}" for name, value in start.environ.items()]
+        descriptors = start.descriptors.values()
         async with self._lock:
             try:
                 return await self._ask(json.dumps(wanted).encode(), descriptors)
@@ -85,7 +81,7 @@ class Launcher:
                 cwd="/",
             )
 
-    async def _ask(self, text: bytes, descriptors: Sequence[int]) -> tuple[int, int]:
+    async def _ask(self, text: bytes, descriptors: Iterable[int]) -> tuple[int, int]:
         if len(text) > SIZE:
             raise LaunchError("the command line is too long")
         loop = asyncio.get_running_loop()

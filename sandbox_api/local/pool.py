@@ -20,7 +20,7 @@ from .undertaker import Undertaker
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from .isolation import Isolator
+    from .cell import Isolator
     from .limits import Limits
 
 # How long not to try again after a box did not start, in seconds.
@@ -38,7 +38,7 @@ class Pool:
         self._isolator = isolator
         self._work = work
         self._limits = limits
-        self._launcher = Launcher(isolator.account)
+        self._launcher = Launcher(isolator.starter)
         self._undertaker = Undertaker()
         self._groups = Groups(isolator.mounts, limits) if isolator.mounts else None
         for folder in set(self._groups.folders.values() if self._groups else ()):

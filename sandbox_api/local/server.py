@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .files import remove
-from .isolation import Isolation, Isolator, probe
+from .isolation import Isolation, probe
 from .limits import Limits
 from .options import MAX_STORAGE, SettingError, data_folder, greeting, parse_size, usable_token
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from .cell import Isolator
     from .connection import Patience
     from .journal import LogFormat
 
