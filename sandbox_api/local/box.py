@@ -82,7 +82,8 @@ class Box:
     @property
     def alive(self) -> bool:
         """Tell whether the driver waits for commands."""
-        return alive(self._driver)
+        # Without what was started, nobody carries its orders, perhaps.
+        return alive(self._driver) and alive(self._first)
 
     async def start(self) -> None:
         """Start the driver and wait until it is ready. Raise BoxError when it does not start."""
@@ -177,6 +178,8 @@ class Box:
             self.pid = found
         if self.group:
             await asyncio.to_thread(self.group.add, self.pid)
+        else:
+            self.group = self._isolator.group(self.pid)
 
     def _bounds(self) -> list[str]:
         """Return the bounds that the driver sets, in the words of its shell."""

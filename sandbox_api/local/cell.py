@@ -1,7 +1,7 @@
 """What a driver is shut in: what all ways of isolating have in common, and the way without any.
 
 An isolator is a way that was tried and works; it gives each box a cell, which knows how its driver
-is started, found and ended. The other way is in `isolation`.
+is started, found and ended. The other ways are in `isolation` (bubblewrap) and `containers`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from . import cgroups
+    from .undertaker import Kind
 
 # Where the folder of orders is shown in a sandbox.
 CONTROL = "/run/sandbox"
@@ -151,6 +152,14 @@ class Isolator(ABC):
     @abstractmethod
     def cell(self, home: Path, control: Path) -> Cell:
         """Return a cell for a box with these folders; control is only to be read in it."""
+
+    def group(self, pid: int) -> cgroups.Group | None:
+        """Return the control group that a driver was started in, if the server made none."""
+        return None
+
+    def remains(self) -> list[tuple[Kind, str]]:
+        """Return what an undertaker has to remove after the server, by kind."""
+        return []
 
     def give(self, path: Path) -> None:
         """Make the account the owner of path."""

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import cgroups, seccomp
+from . import cgroups, containers, seccomp
 from .cell import (
     ANSWERS,
     CONTROL,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTROL", "HOME", "PATH", "Bubblewrap", "Isolation", "IsolationError", "probe"]
 
-Isolation = Literal["bubblewrap", "none"]
+Isolation = Literal["bubblewrap", "podman", "docker", "none"]
 
 # The descriptors that bubblewrap writes about the sandbox to, and reads its options and its filter
 # of system calls from.
@@ -54,8 +54,13 @@ REMEDY = (
     "`pip install 'sandbox-api[local]'`. To allow the namespaces, set as root `sysctl "
     "kernel.unprivileged_userns_clone=1` (Debian) or `sysctl "
     "kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu); in a container, start it with "
-    "`--security-opt seccomp=unconfined --security-opt systempaths=unconfined`. "
-    f"{UNSAFE}"
+    "`--security-opt seccomp=unconfined --security-opt systempaths=unconfined`. To have podman or "
+    'docker isolate commands in its place, ask for isolation="podman" or isolation="docker" '
+    f"(`serve --isolation podman`). {UNSAFE}"
+)
+LINUX = (
+    "Run it in a virtual machine with Linux, where bubblewrap, podman or docker can isolate "
+    "commands, or use a sandbox on another machine, by its URL."
 )
 
 
@@ -174,22 +179,35 @@ def arguments(parts: Iterable[str]) -> bytes:
 
 
 def probe(
-    isolation: Isolation, work: Path, *, limits: Limits | None = None, network: bool = False
+    isolation: Isolation,
+    work: Path,
+    *,
+    image: str | None = None,
+    limits: Limits | None = None,
+    network: bool = False,
 ) -> Isolator:
     """Return the way of isolating that was asked for, after trying it below the folder work.
 
-    With network, commands may use the host's. Take about 30 ms. Raise IsolationError when it does
-    not work, and ValueError for an unknown name.
+    Containers are made of image, if one is given. With network, commands may use the host's. Take
+    about 30 ms, and up to some seconds with containers. Raise IsolationError when it does not work,
+    and ValueError for an unknown name, or an image where none is used.
     """
-    if isolation not in ("bubblewrap", "none"):
-        raise ValueError(f'isolation must be "bubblewrap" or "none", not {isolation!r}')
+    if isolation not in ("bubblewrap", "podman", "docker", "none"):
+        raise ValueError(
+            f'isolation must be "bubblewrap", "podman", "docker" or "none", not {isolation!r}'
+        )
+    if image is not None and isolation not in containers.ENGINES:
+        raise ValueError(f'isolation="{isolation}" uses no image; "podman" and "docker" do')
+    if sys.platform != "linux":
+        raise IsolationError(f"it needs Linux, and this is {sys.platform}", LINUX)
     limits = limits or Limits()
     network = network or limits.network
+    if isolation == "podman" or isolation == "docker":
+        image = containers.IMAGE if image is None else image
+        return containers.probe(isolation, image, work, limits, network=network)
     mounts = cgroups.find(limits)
     if isolation == "none":
         return Unisolated(mounts=mounts)
-    if sys.platform != "linux":
-        raise IsolationError(f"bubblewrap needs Linux, and this is {sys.platform}", REMEDY)
     return probe_bubblewrap(work, limits, mounts, network=network)
 
 
