@@ -119,6 +119,9 @@ class Isolator(ABC):
     isolates: ClassVar[bool] = True
     """Whether commands are isolated at all."""
 
+    spares: ClassVar[bool] = False
+    """Whether what starts drivers ends without being killed, when their orders end."""
+
     patience: ClassVar[float] = 10.0
     """How long the start of a driver may take where it mostly takes milliseconds, in seconds."""
 

@@ -27,6 +27,7 @@ from .cell import (
     IsolationError,
     Isolator,
     Start,
+    alive,
     kill,
 )
 from .layout import ENVIRON, HOME, quick
@@ -113,6 +114,9 @@ class Containers(Isolator):
     namespace: bool = False
     """Whether the account is not the host's, so that its processes are counted apart."""
 
+    # Podman that is killed while it makes a container leaves processes that it will not find again.
+    spares: ClassVar[bool] = True
+
     patience: ClassVar[float] = SECONDS
 
     @property
@@ -192,12 +196,12 @@ class Container(Cell):
 
     async def end(self, pid: int, launched: int, driver: int) -> None:
         """Kill everything, and wait until it is gone; the engine then removes the container."""
-        # The end of a pid namespace's first process is the end of all others.
-        await kill(driver)
-        if driver == launched:
-            # There is no driver that is known; but it may run, or the engine may just be about it.
+        if driver == launched and alive(launched):
+            # There is no driver that is known, but it may run. The engine ends with it.
             with contextlib.suppress(EngineError):
                 await ask_aside(self._isolator.engine, "rm", "--force", self._name)
+        # The end of a pid namespace's first process is the end of all others.
+        await kill(driver)
 
 
 async def ask_aside(engine: str, *arguments: str) -> str:

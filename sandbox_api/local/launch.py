@@ -15,8 +15,11 @@ import sys
 SIZE = 65536
 
 
-def main(server: socket.socket, account: int | None) -> None:
-    """Answer requests until there is nobody any more who could make one."""
+def main(server: socket.socket, account: int | None, *, spares: bool) -> None:
+    """Answer requests until there is nobody any more who could make one.
+
+    Then kill what was started, unless it is to be spared.
+    """
     if account is not None:
         os.setgroups([])
         os.setresgid(account, account, account)
@@ -30,7 +33,7 @@ def main(server: socket.socket, account: int | None) -> None:
     except ConnectionError:
         pass
     finally:
-        for pid in started.values():
+        for pid in () if spares else started.values():
             kill(pid)
 
 
@@ -103,4 +106,9 @@ def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) ->
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    number, name, spares = sys.argv[1:]
+    main(
+        socket.socket(fileno=int(number)),
+        int(name) if name else None,
+        spares=spares == "spares",
+    )

@@ -26,10 +26,13 @@ class LaunchError(RuntimeError):
 
 
 class Launcher:
-    """Start processes as account, or as this process's own. They end with the launcher."""
+    """Start processes as account, or as this process's own.
 
-    def __init__(self, account: int | None) -> None:
-        self._account = account
+    They are killed with the launcher, unless it spares them.
+    """
+
+    def __init__(self, account: int | None, *, spares: bool = False) -> None:
+        self._options = ["" if account is None else str(account), "spares" if spares else ""]
         self._lock = asyncio.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._open()
@@ -60,7 +63,7 @@ class Launcher:
                     raise LaunchError("the launcher of sandboxes was killed") from error
 
     def close(self) -> None:
-        """End the launcher, and with it what it started."""
+        """End the launcher, and with it what it started and does not spare."""
         if self._process:
             self._socket.close()
             self._process.wait()
@@ -69,10 +72,9 @@ class Launcher:
     def _open(self) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
-        account = [] if self._account is None else [str(self._account)]
         with other:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-I", "-S", str(SCRIPT), str(other.fileno()), *account],
+                [sys.executable, "-I", "-S", str(SCRIPT), str(other.fileno()), *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

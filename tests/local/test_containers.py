@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -193,6 +194,11 @@ def work() -> Iterator[Path]:
 def pid(client: Client) -> int:
     [found] = processes(f"--private\0{client.folder}")
     return found
+
+
+def gone_from_here(server: int) -> None:
+    """Wait until no process has the name of a server's container as an argument."""
+    wait_for(lambda: not processes(f"{containers.LABEL}-{containers.namespace()}-{server}-"))
 
 
 def test_commands_are_the_student_at_home_with_a_known_environment(client: Client) -> None:
@@ -397,6 +403,21 @@ def test_the_death_of_a_server_leaves_no_container(engine: Given) -> None:
     wait_for(lambda: not engine.containers(number))
     assert gone(nap)
     server.stop()
+
+
+def test_the_death_of_a_server_that_starts_containers_leaves_none(engine: Given) -> None:
+    for delay in (0.05, 0.1, 0.15, 0.2):
+        server = LocalServer(**engine.options)
+        with Client(server) as client, ThreadPoolExecutor() as pool:
+            client.get("/usages/")
+            number = pid(client)
+            for _ in range(2):
+                pool.submit(client.ask, "true")
+            time.sleep(delay)
+            os.kill(number, signal.SIGKILL)
+        server.stop()
+        gone_from_here(number)
+        assert engine.containers(number) == []
 
 
 def test_what_a_killed_server_left_is_removed_by_the_next(engine: Given) -> None:
