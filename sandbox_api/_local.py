@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,11 +12,11 @@ if TYPE_CHECKING:
     from .local import LocalServer
 
 # How commands are shut in; "none" is for commands that one trusts as oneself, and for no others.
-Isolation = Literal["bubblewrap", "none"]
+Isolation = Literal["bubblewrap", "podman", "docker", "none"]
 
 
-def start(isolation: Isolation) -> LocalServer:
-    """Start a private local sandbox.
+def start(isolation: Isolation, image: str | None) -> LocalServer:
+    """Start a private local sandbox, with podman and docker in containers of an image.
 
     Raises:
         LocalSandboxError: it can not run here.
@@ -24,7 +25,7 @@ def start(isolation: Isolation) -> LocalServer:
     from .local import IsolationError, LocalServer
 
     try:
-        return LocalServer(isolation)
+        return LocalServer(isolation, image)
     except IsolationError as error:
         raise LocalSandboxError(str(error)) from error
 
@@ -45,6 +46,13 @@ def serve(**options: Any) -> None:
 
 
 def _need_extra(*more: str) -> None:
+    if sys.platform == "win32":
+        # It can not even be imported.
+        raise LocalSandboxError(
+            "the local sandbox needs Linux, and this is Windows. Run it in WSL 2, where "
+            "bubblewrap, podman or docker can isolate commands, or use a sandbox on another "
+            "machine, by its URL."
+        )
     missing = [
         name
         for name in ("psutil", "python_multipart", "starlette", "uvicorn", *more)

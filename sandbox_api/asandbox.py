@@ -134,6 +134,7 @@ class ASandbox:
         sock_read: float | None = None,
         *,
         isolation: Isolation = "bubblewrap",
+        image: str | None = None,
         **options: Unpack[ClientOptions],
     ) -> Self:
         """Start a private local sandbox, and return a client of it that stops it when closed.
@@ -142,7 +143,10 @@ class ASandbox:
 
         Args:
             total, connect, sock_connect, sock_read: as above, in seconds.
-            isolation: "bubblewrap", or by name only "none": commands then may do all that you may.
+            isolation: "bubblewrap"; "podman" or "docker" for a container each; or by name only
+                "none": commands then may do all that you may.
+            image: the image of containers, which must be there; by default Docker Hub's
+                python:3-slim. It needs bash and coreutils.
             options: as above.
 
         Raises:
@@ -157,7 +161,7 @@ class ASandbox:
         """
         from ._local import start
 
-        server = start(isolation)
+        server = start(isolation, image)
         sandbox = cls(server.url, total, connect, sock_connect, sock_read, **options)
         sandbox._server, sandbox._isolation = server, isolation
         return sandbox

@@ -110,6 +110,7 @@ class Sandbox:
         timeout: float | None = 60,
         *,
         isolation: Isolation = "bubblewrap",
+        image: str | None = None,
         **options: Unpack[ClientOptions],
     ) -> Self:
         """Start a private local sandbox, and return a client of it that stops it when closed.
@@ -118,7 +119,10 @@ class Sandbox:
 
         Args:
             timeout: as above, in seconds.
-            isolation: "bubblewrap", or by name only "none": commands then may do all that you may.
+            isolation: "bubblewrap"; "podman" or "docker" for a container each; or by name only
+                "none": commands then may do all that you may.
+            image: the image of containers, which must be there; by default Docker Hub's
+                python:3-slim. It needs bash and coreutils.
             options: as above.
 
         Raises:
@@ -132,7 +136,7 @@ class Sandbox:
         """
         from ._local import start
 
-        server = start(isolation)
+        server = start(isolation, image)
         sandbox = cls(server.url, timeout, **options)
         sandbox._server, sandbox._isolation = server, isolation
         return sandbox

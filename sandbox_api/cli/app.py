@@ -439,9 +439,17 @@ def serve(
         ),
     ] = None,
     isolation: Annotated[
-        Literal["bubblewrap", "none"],
+        Literal["bubblewrap", "podman", "docker", "none"],
         typer.Option(help='How to shut commands in; "none" is for commands you trust as yourself.'),
     ] = "bubblewrap",
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="Image of containers, with podman or docker; by default "
+            "docker.io/library/python:3-slim. Get it yourself first.",
+            show_default=False,
+        ),
+    ] = None,
     network: Annotated[
         bool, typer.Option("--network", help="Let commands use this machine's network.")
     ] = False,
@@ -470,6 +478,7 @@ def serve(
             max_storage=max_storage,
             token=token,
             isolation=isolation,
+            image=image,
             network=network,
             slots=slots,
             wait=wait,

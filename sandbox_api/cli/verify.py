@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from sandbox_api import ConnectionFailed, InvalidURL
-
-BROKEN = 1
-USAGE = 2
-UNAVAILABLE = 69
+from .shared import FAILED, UNAVAILABLE, USAGE, fail
 
 
 def verify(
@@ -43,12 +39,14 @@ def verify(
     Exits with 0 when all that was looked at held, 1 when something is broken, 69 when the server
     can't be reached.
     """
+    from sandbox_api import ConnectionFailed, InvalidURL
+
     try:
         from sandbox_api.verify import verify as look
     except ModuleNotFoundError as error:
         if error.name not in ("schemathesis", "hypothesis"):
             raise
-        _fail("this needs more packages: pip install 'sandbox-api[cli,verify]'", BROKEN)
+        fail("this needs more packages: pip install 'sandbox-api[cli,verify]'", FAILED)
     try:
         report = look(
             url,
@@ -60,11 +58,11 @@ def verify(
             timeout=timeout,
         )
     except ConnectionFailed as error:
-        _fail(error, UNAVAILABLE)
+        fail(error, UNAVAILABLE)
     except (InvalidURL, OSError, ValueError) as error:
-        _fail(error, USAGE)
+        fail(error, USAGE)
     typer.echo(str(report))
-    raise typer.Exit(0 if report.ok else BROKEN)
+    raise typer.Exit(0 if report.ok else FAILED)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -76,8 +74,3 @@ def _read(file: Path) -> dict[str, Any]:
 
         found = yaml.safe_load(text)
     return found
-
-
-def _fail(error: object, code: int) -> NoReturn:
-    typer.echo(f"sandbox-api: {error}", err=True)
-    raise typer.Exit(code)

@@ -21,7 +21,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder of environments; default: the user's")
     parser.add_argument("--max-storage", default=MAX_STORAGE, help="most that environments take")
     parser.add_argument("--token", help="what requests must carry; safer set as SANDBOX_TOKEN")
-    parser.add_argument("--isolation", choices=["bubblewrap", "none"], default="bubblewrap")
+    ways = ["bubblewrap", "podman", "docker", "none"]
+    parser.add_argument("--isolation", choices=ways, default="bubblewrap")
+    parser.add_argument("--image", help="what containers of podman or docker are made of")
     parser.add_argument("--network", action="store_true", help="let commands use the network")
     parser.add_argument("--slots", type=int, help="executions at once; default: two a core")
     parser.add_argument("--wait", type=float, help="seconds that others wait; default: 2")
@@ -31,7 +33,7 @@ def main() -> int:
     private = options.pop("private")
     try:
         if private:
-            serve_parent(options["fd"], private, options["isolation"])
+            serve_parent(options["fd"], private, options["isolation"], options["image"])
         else:
             options["token"] = options["token"] or os.environ.get("SANDBOX_TOKEN")
             serve(**options)

@@ -57,6 +57,7 @@ async def repeat(work: Callable[[], object], seconds: float) -> None:
 def create_app(
     *,
     isolation: Isolation = "bubblewrap",
+    image: str | None = None,
     data: Path | None = None,
     limits: Limits | None = None,
     hosts: Collection[str] | None = None,
@@ -99,7 +100,8 @@ def create_app(
             bounds = limits or Limits()
             folder = (data or work / "data") / "environments"
             api.store = Store(folder, bounds.lifetime, max_storage)
-            api.engine = Engine(probe(isolation, work, limits=bounds), work, api.store, bounds)
+            isolator = probe(isolation, work, image=image, limits=bounds)
+            api.engine = Engine(isolator, work, api.store, bounds)
             api.monitor = Monitor(api.engine, work)
             repeated = [
                 asyncio.create_task(repeat(api.store.sweep, SWEEP)),

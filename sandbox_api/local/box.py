@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import select
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from .cell import ANSWERS, ORDERS, CellError, alive
 from .channel import Channel, ChannelError
-from .isolation import CONTROL, DRIVER
-from .launcher import FIRST
-from .layout import ENVIRON
-from .session import kill_session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
     from pathlib import Path
 
+    from .cell import Isolator
     from .cgroups import Group
-    from .isolation import Isolator
     from .launcher import Launcher
     from .limits import Limits
     from .output import Output
@@ -76,10 +71,9 @@ class Box:
         self._isolator = isolator
         self._launcher = launcher
         self._limits = limits
-        self._environ = dict(ENVIRON)
-        if not isolator.isolates:
-            self._environ["HOME"] = str(self.home)
+        self._environ = isolator.environ(home)
         self._channel = Channel(control)
+        self._cell = isolator.cell(home, control)
         self._open: set[int] = set()
         # Of the driver, and of what was launched: descriptors of processes, once there are any.
         self._driver = self._first = -1
@@ -88,10 +82,8 @@ class Box:
     @property
     def alive(self) -> bool:
         """Tell whether the driver waits for commands."""
-        # Not select(), which knows only the first 1024 descriptors.
-        poll = select.poll()
-        poll.register(self._driver, select.POLLIN)
-        return not poll.poll(0)
+        # Without what was started, nobody carries its orders, perhaps.
+        return alive(self._driver) and alive(self._first)
 
     async def start(self) -> None:
         """Start the driver and wait until it is ready. Raise BoxError when it does not start."""
@@ -145,67 +137,49 @@ class Box:
             return
         self._ended = True
         try:
-            if self._driver < 0:
-                return
-            if not self._isolator.isolates:
-                kill_session(self.pid, self.home)
-            elif self._driver == self._first and self.alive:
-                # It did not get as far as to have a driver, and its inner process may wait for it.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.pid, signal.SIGKILL)
-            # The end of a pid namespace's first process is the end of all others.
-            for descriptor in dict.fromkeys((self._driver, self._first)):
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                await readable(descriptor)
+            if self._driver >= 0:
+                await self._cell.end(self.pid, self._first, self._driver)
         finally:
             self._channel.close()
+            self._cell.close()
             for descriptor in set(self._open):
                 self._close(descriptor)
 
     async def _start(self) -> None:
         self._channel.open()
-        info, info_end = self._pipe()
         errors, errors_end = self._pipe()
-        isolates = self._isolator.isolates
-        shown = CONTROL if isolates else str(self._channel.control)
-        driver = ["/bin/bash", "-p", f"{shown}/driver", shown, str(FIRST), str(FIRST + 1)]
-        command, contents = self._isolator.command(
-            self.home,
-            self._channel.control,
-            [*driver, *self._bounds()],
-            (FIRST + 2, FIRST + 3, FIRST + 4),
-        )
-        read = [self._adopt(holding(content)) for content in contents]
-        passed = [*self._channel.ends, info_end, *read, errors_end]
-        self.pid, pidfd = await self._launcher.launch(
-            command, self._environ | DRIVER, self.home, passed
-        )
+        shown = self._isolator.control(self._channel.control)
+        driver = ["/bin/bash", "-p", f"{shown}/driver", shown, str(ORDERS), str(ANSWERS)]
+        start = self._cell.start([*driver, *self._bounds()], self._channel.ends, errors_end)
+        self.pid, pidfd = await self._launcher.launch(start, self.home)
         self._first = self._driver = self._adopt(pidfd)
         self._channel.handed_over()
-        for descriptor in (info_end, *read, errors_end):
-            self._close(descriptor)
+        self._close(errors_end)
         try:
-            async with asyncio.timeout(GRACE):
-                if isolates:
-                    inner = await child_pid(info)
-                    self._driver = self._adopt(os.pidfd_open(inner))
-                    self.pid = inner
-                # Before anything but the driver runs in it. The kernel may take a while for that.
-                await asyncio.gather(self._channel.answer(), self._join())
-        except (ChannelError, OSError, ValueError) as error:
+            async with asyncio.timeout(self._isolator.patience):
+                # Before anything but the driver runs in it. The kernel may take a while for that,
+                # and meanwhile the answer comes.
+                await self._settle()
+                await self._channel.answer()
+        except (CellError, ChannelError, OSError, ValueError) as error:
             os.set_blocking(errors, False)
             reason = str(error)
             with contextlib.suppress(BlockingIOError):
                 reason = os.read(errors, 2000).decode(errors="replace").strip() or reason
             raise BoxError(f"a sandbox did not start: {reason}") from error
-        for descriptor in (info, errors):
-            self._close(descriptor)
+        self._close(errors)
         self._channel.prepare()
 
-    async def _join(self) -> None:
+    async def _settle(self) -> None:
+        """Find the driver, and bound what will descend from it."""
+        found = await self._cell.find(self.pid, self._channel.answer)
+        if found != self.pid:
+            self._driver = self._adopt(os.pidfd_open(found))
+            self.pid = found
         if self.group:
             await asyncio.to_thread(self.group.add, self.pid)
+        else:
+            self.group = self._isolator.group(self.pid)
 
     def _bounds(self) -> list[str]:
         """Return the bounds that the driver sets, in the words of its shell."""
@@ -216,11 +190,10 @@ class Box:
             "-n": limits.open_files,
             "-t": max(1, round(limits.cpu_time)),
         }
-        if not self.group or "memory" not in self.group.folders:
+        if "memory" not in self._isolator.held:
             # Not the size of the address space: some runtimes reserve far more than they use.
             bounds["-d"] = -(-limits.memory // 1024)
-        # Without a namespace of their own, all processes of the account would count.
-        processes = str(limits.processes) if self._isolator.isolates else ""
+        processes = str(limits.processes) if self._isolator.counts else ""
         return [processes, *(part for name, value in bounds.items() for part in (name, str(value)))]
 
     async def _interrupt(self) -> None:
@@ -248,41 +221,6 @@ class Box:
     def _close(self, descriptor: int) -> None:
         self._open.remove(descriptor)
         os.close(descriptor)
-
-
-def holding(content: bytes) -> int:
-    """Return a descriptor from which content can be read once."""
-    descriptor = os.memfd_create("sandbox")
-    try:
-        # Both are smaller than what is written at once.
-        os.write(descriptor, content)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-async def child_pid(info: int) -> int:
-    """Return the process id in what bubblewrap writes about the sandbox."""
-    text = b""
-    while True:
-        await readable(info)
-        if not (chunk := os.read(info, 4096)):
-            break
-        text += chunk
-    return int(json.loads(text)["child-pid"])
-
-
-async def readable(descriptor: int) -> None:
-    """Wait until there is something to read: data or an end."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
 
 
 async def whole(work: Awaitable[T]) -> T:

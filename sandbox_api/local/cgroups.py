@@ -217,6 +217,28 @@ def candidates(process: Path) -> Iterator[Mounts]:
         yield Mounts(1, usable)
 
 
+def memory_group(process: Path) -> Group | None:
+    """Return the group that bounds the memory of a process, by its folder in /proc, to be read."""
+    try:
+        memberships = (process / "cgroup").read_text().splitlines()
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return None
+    for line in memberships:
+        _, names, path = line.split(":", 2)
+        controllers = set(names.split(",")) - {""}
+        if controllers and "memory" not in controllers:
+            continue
+        for top, folder in places(mounts, controllers, path):
+            # All that is not in a group of its own is at the top.
+            if (
+                folder != top
+                and (folder / f"memory.{'oom_control' if names else 'events'}").exists()
+            ):
+                return Group(1 if names else 2, {"memory": folder})
+    return None
+
+
 def places(mounts: Iterable[str], controllers: set[str], path: str) -> Iterator[tuple[Path, Path]]:
     """Yield where a hierarchy is mounted, and where in it a group is."""
     for line in mounts:

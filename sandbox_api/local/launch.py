@@ -13,12 +13,13 @@ import socket
 import sys
 
 SIZE = 65536
-# Above all that are open here.
-FIRST = 100
 
 
-def main(server: socket.socket, account: int | None) -> None:
-    """Answer requests until there is nobody any more who could make one."""
+def main(server: socket.socket, account: int | None, *, spares: bool) -> None:
+    """Answer requests until there is nobody any more who could make one.
+
+    Then kill what was started, unless it is to be spared.
+    """
     if account is not None:
         os.setgroups([])
         os.setresgid(account, account, account)
@@ -32,7 +33,7 @@ def main(server: socket.socket, account: int | None) -> None:
     except ConnectionError:
         pass
     finally:
-        for pid in started.values():
+        for pid in () if spares else started.values():
             kill(pid)
 
 
@@ -83,16 +84,21 @@ def kill(pid: int) -> None:
 
 
 def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) -> int:
-    """Start a process; its output is the last descriptor, the others get numbers from FIRST on."""
+    """Start a process that has the descriptors under the numbers that are wanted for them."""
     os.chdir(wanted["folder"][0])
-    *others, output = descriptors
+    numbers = map(int, wanted["numbers"])
     actions = [(os.POSIX_SPAWN_DUP2, nothing, 0)]
-    actions += [(os.POSIX_SPAWN_DUP2, output, number) for number in (1, 2)]
-    actions += [(os.POSIX_SPAWN_DUP2, one, FIRST + index) for index, one in enumerate(others)]
+    # The numbers are those of standard streams, or above all that are open here.
+    actions += [
+        (os.POSIX_SPAWN_DUP2, descriptor, number)
+        for number, descriptor in zip(numbers, descriptors, strict=True)
+    ]
+    # None are wanted other than those of this process, which are the server's.
+    given = wanted.get("environ")
     return os.posix_spawn(
         wanted["command"][0],
         wanted["command"],
-        dict(pair.split("=", 1) for pair in wanted["environ"]),
+        os.environ if given is None else dict(pair.split("=", 1) for pair in given),
         file_actions=actions,
         setsid=True,
         setsigdef=set(range(1, 32)) - {signal.SIGKILL, signal.SIGSTOP},
@@ -100,4 +106,9 @@ def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) ->
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    number, name, spares = sys.argv[1:]
+    main(
+        socket.socket(fileno=int(number)),
+        int(name) if name else None,
+        spares=spares == "spares",
+    )

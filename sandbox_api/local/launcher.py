@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .launch import FIRST, SIZE
+from .launch import SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable
 
-__all__ = ["FIRST", "LaunchError", "Launcher"]
+    from .cell import Start
 
 SCRIPT = Path(__file__).with_name("launch.py")
 
@@ -26,31 +26,30 @@ class LaunchError(RuntimeError):
 
 
 class Launcher:
-    """Start processes as account, or as this process's own. They end with the launcher."""
+    """Start processes as account, or as this process's own.
 
-    def __init__(self, account: int | None) -> None:
-        self._account = account
+    They are killed with the launcher, unless it spares them.
+    """
+
+    def __init__(self, account: int | None, *, spares: bool = False) -> None:
+        self._options = ["" if account is None else str(account), "spares" if spares else ""]
         self._lock = asyncio.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._open()
 
-    async def launch(
-        self,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        folder: Path,
-        descriptors: Sequence[int],
-    ) -> tuple[int, int]:
-        """Start a process in a session of its own, and return its id and a pidfd.
+    async def launch(self, start: Start, folder: Path) -> tuple[int, int]:
+        """Start a process in folder, in a session of its own, and return its id and a pidfd.
 
-        It has the last descriptor as its output, and the others under the numbers from FIRST on.
         Not to be cancelled. Raise LaunchError when it does not start.
         """
         wanted = {
-            "command": list(command),
-            "environ": [f"{name}={value}" for name, value in environ.items()],
+            "command": start.command,
             "folder": [str(folder)],
+            "numbers": [str(number) for number in start.descriptors],
         }
+        if start.environ is not None:
+            wanted["environ"] = [f"{name}={value}" for name, value in start.environ.items()]
+        descriptors = start.descriptors.values()
         async with self._lock:
             try:
                 return await self._ask(json.dumps(wanted).encode(), descriptors)
@@ -64,7 +63,7 @@ class Launcher:
                     raise LaunchError("the launcher of sandboxes was killed") from error
 
     def close(self) -> None:
-        """End the launcher, and with it what it started."""
+        """End the launcher, and with it what it started and does not spare."""
         if self._process:
             self._socket.close()
             self._process.wait()
@@ -73,10 +72,9 @@ class Launcher:
     def _open(self) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
-        account = [] if self._account is None else [str(self._account)]
         with other:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-I", "-S", str(SCRIPT), str(other.fileno()), *account],
+                [sys.executable, "-I", "-S", str(SCRIPT), str(other.fileno()), *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -85,7 +83,7 @@ class Launcher:
                 cwd="/",
             )
 
-    async def _ask(self, text: bytes, descriptors: Sequence[int]) -> tuple[int, int]:
+    async def _ask(self, text: bytes, descriptors: Iterable[int]) -> tuple[int, int]:
         if len(text) > SIZE:
             raise LaunchError("the command line is too long")
         loop = asyncio.get_running_loop()

@@ -84,7 +84,7 @@ class Monitor:
         machine, limits = self._machine, self._engine.limits
         _, lowest, highest = machine.frequency()
         period, quota = machine.cpu_quota()
-        isolates = self._engine.isolator.isolates
+        isolator = self._engine.isolator
         return Specifications(
             host=HostSpecifications(
                 cpu=HostCpu(
@@ -98,7 +98,7 @@ class Monitor:
                     swap=machine.swap()[0],
                     storage={device: usage.total for device, usage in machine.devices().items()},
                 ),
-                docker_version=self._engine.isolator.version,
+                docker_version=isolator.version,
                 sandbox_version=SERVER_VERSION,
             ),
             container=ContainerSpecifications(
@@ -108,7 +108,7 @@ class Monitor:
                 ),
                 memory=ContainerMemory(ram=limits.memory, swap=0, storage=limits.disk),
                 io=ContainerIo(read_iops={}, read_bps={}, write_iops={}, write_bps={}),
-                process=limits.processes if isolates else -1,
+                process=limits.processes if isolator.bounds_processes else -1,
                 working_dir_device=machine.device_of(self._work),
             ),
         )

@@ -10,7 +10,7 @@ from .private import UNISOLATED
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .isolation import Isolator
+    from .cell import Isolator
     from .limits import Limits
 
 MAX_STORAGE = "10G"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tempfile
 from collections import deque
 from contextlib import asynccontextmanager
@@ -15,12 +14,13 @@ from .box import Box, BoxError, whole
 from .cgroups import Groups
 from .files import remove
 from .launcher import Launcher, LaunchError
+from .layout import quick
 from .undertaker import Undertaker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from .isolation import Isolator
+    from .cell import Isolator
     from .limits import Limits
 
 # How long not to try again after a box did not start, in seconds.
@@ -38,8 +38,10 @@ class Pool:
         self._isolator = isolator
         self._work = work
         self._limits = limits
-        self._launcher = Launcher(isolator.account)
+        self._launcher = Launcher(isolator.starter, spares=isolator.spares)
         self._undertaker = Undertaker()
+        for kind, name in isolator.remains():
+            self._undertaker.take(kind, name)
         self._groups = Groups(isolator.mounts, limits) if isolator.mounts else None
         for folder in set(self._groups.folders.values() if self._groups else ()):
             self._undertaker.take("group", folder)
@@ -143,9 +145,3 @@ class Pool:
         if self._groups:
             self._groups.close()
         self._undertaker.close()
-
-
-def quick(work: Path) -> Path:
-    """Return a folder in memory, if there is one, where to make many short-lived files."""
-    memory = Path("/dev/shm")  # noqa: S108
-    return memory if memory.is_dir() and os.access(memory, os.W_OK | os.X_OK) else work

@@ -24,23 +24,24 @@ LAST_BREATH = 10.0
 class LocalServer:
     """A private server in a child process, that ends with this object or with its process.
 
-    Clients can connect to `url` at once. Raise IsolationError when commands can not be isolated.
+    Clients can connect to `url` at once. With podman or docker as isolation, its containers are of
+    image. Raise IsolationError when commands can not be isolated.
     """
 
-    def __init__(self, isolation: Isolation = "bubblewrap") -> None:
+    def __init__(self, isolation: Isolation = "bubblewrap", image: str | None = None) -> None:
         if isolation == "none":
             warnings.warn(UNISOLATED, RuntimeWarning, stacklevel=2)
         self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
         try:
             # Another account has to get at the folders of its sandboxes.
             self._folder.chmod(0o711)
-            probe(isolation, self._folder)
+            probe(isolation, self._folder, image=image)
             path = self._folder / "sandbox.sock"
             with socket.socket(socket.AF_UNIX) as listening:
                 listening.bind(str(path))
                 path.chmod(0o600)
                 listening.listen(2048)
-                self._process = self._start(listening, isolation)
+                self._process = self._start(listening, isolation, image)
         except BaseException:
             remove(self._folder)
             raise
@@ -61,9 +62,12 @@ class LocalServer:
             text = (self._folder / "stderr").read_text(errors="replace").strip()
         return text[-2000:] or f"exit code {self._process.returncode}"
 
-    def _start(self, listening: socket.socket, isolation: Isolation) -> subprocess.Popen[bytes]:
+    def _start(
+        self, listening: socket.socket, isolation: Isolation, image: str | None
+    ) -> subprocess.Popen[bytes]:
         fd = str(listening.fileno())
         options = ["--fd", fd, "--private", str(self._folder), "--isolation", isolation]
+        options += [] if image is None else [f"--image={image}"]
         with (self._folder / "stderr").open("wb") as stderr:
             return subprocess.Popen(  # noqa: S603
                 [sys.executable, "-P", "-m", "sandbox_api.local", *options],

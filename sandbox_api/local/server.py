@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .containers import ENGINES
 from .files import remove
-from .isolation import Isolation, Isolator, probe
+from .isolation import Isolation, probe
 from .limits import Limits
 from .options import MAX_STORAGE, SettingError, data_folder, greeting, parse_size, usable_token
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from .cell import Isolator
     from .connection import Patience
     from .journal import LogFormat
 
@@ -45,6 +47,7 @@ def serve(
     max_storage: int | str = MAX_STORAGE,
     token: str | None = None,
     isolation: Isolation = "bubblewrap",
+    image: str | None = None,
     network: bool = False,
     slots: int | None = None,
     wait: float | None = None,
@@ -56,9 +59,9 @@ def serve(
     Listen on host and port, or on the listening socket with the descriptor fd. Port 0 is any free
     one. Demand the token of all requests; on an address that others than this machine reach, there
     must be one. Keep environments in the folder data, by default the user's own for such, up to
-    max_storage, as in 10G. Let commands use the network only with network. Execute so many
-    requests at once as there are slots, and let others wait that many seconds. Call ready with
-    the URL once clients can connect.
+    max_storage, as in 10G. With podman or docker as isolation, run commands in containers of image.
+    Let commands use the network only with network. Execute so many requests at once as there are
+    slots, and let others wait that many seconds. Call ready with the URL once clients can connect.
 
     Raise OSError when the address can not be listened on, IsolationError when commands can not
     be isolated, and SettingError when something else is not as it must be.
@@ -68,6 +71,8 @@ def serve(
         limits = replace(limits, slots=slots)
     if wait is not None:
         limits = replace(limits, patience=wait)
+    if image is not None and isolation not in ENGINES:
+        raise SettingError(f"Only podman and docker use an image, and isolation is {isolation}")
     if limits.slots < 1 or not limits.patience >= 0:
         raise SettingError("There must be a slot at least, and requests can not wait less than 0 s")
     room = parse_size(max_storage)
@@ -75,7 +80,7 @@ def serve(
     with listener(host, port, fd) as listening:
         url, hosts = address(listening, host)
         token = usable_token(token, needed=hosts is None and listening.family != socket.AF_UNIX)
-        isolator = trial(isolation, limits)
+        isolator = trial(isolation, image, limits)
         print(  # noqa: T201
             greeting(url, isolator, limits, folder, room, token),
             file=sys.stderr,
@@ -87,6 +92,7 @@ def serve(
 
         app = create_app(
             isolation=isolation,
+            image=image,
             data=folder,
             limits=limits,
             hosts=hosts,
@@ -98,12 +104,12 @@ def serve(
         run(app, listening)
 
 
-def serve_parent(fd: int, folder: Path, isolation: Isolation) -> None:
+def serve_parent(fd: int, folder: Path, isolation: Isolation, image: str | None) -> None:
     """Serve on the listening socket fd until standard input ends, then remove folder."""
     from .app import create_app
 
     with socket.socket(fileno=fd) as listening:
-        run(create_app(isolation=isolation), listening, parent=sys.stdin.fileno())
+        run(create_app(isolation=isolation, image=image), listening, parent=sys.stdin.fileno())
     # Not after an error, which the parent reads there.
     remove(folder)
 
@@ -186,11 +192,11 @@ def run(
     uvloop.run(main())
 
 
-def trial(isolation: Isolation, limits: Limits) -> Isolator:
+def trial(isolation: Isolation, image: str | None, limits: Limits) -> Isolator:
     """Return what isolates commands; raise IsolationError when nothing does as asked for."""
     with tempfile.TemporaryDirectory(prefix="sandbox-") as name:
         Path(name).chmod(0o711)
-        return probe(isolation, Path(name), limits=limits)
+        return probe(isolation, Path(name), image=image, limits=limits)
 
 
 def listener(host: str, port: int, fd: int | None) -> socket.socket:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
+Kind = Literal["group", "folder", "podman", "docker"]
+
 # Lines of a kind and a path come until the server is gone. Whatever ran in sandboxes died with it,
-# but it may take the kernel a moment to notice.
+# but it may take the kernel a moment to notice. Not so what an engine of containers runs: of those
+# kinds it removes what has a label, and looks whether one was still being made.
 SCRIPT = """
 trap '' HUP INT QUIT TERM
 while read -r kind path; do set -- "$@" "$kind" "$path"; done
@@ -20,6 +23,10 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
   while [ "$left" -gt 0 ]; do
     case $1 in
     group) for each in "$2"/*/ "$2"; do [ ! -d "$each" ] || rmdir "$each" || again=1; done ;;
+    podman | docker)
+      found=$("$1" ps -aq --filter "label=$2")
+      [ ! "$found" ] || { "$1" rm -f $found; again=1; }
+      ;;
     folder) chmod -R u+rwX "$2" && rm -rf "$2" || [ ! -e "$2" ] || again=1 ;;
     esac
     set -- "$@" "$1" "$2"
@@ -33,7 +40,7 @@ done
 
 
 class Undertaker:
-    """Remove control groups and folders when this process ends, or at the end of all work."""
+    """Remove groups, folders and containers when this process ends, or at the end of all work."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603
@@ -43,11 +50,12 @@ class Undertaker:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
-            env={"PATH": os.defpath},
+            # An engine finds its settings in all kinds of variables.
+            env={**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{os.defpath}"},
         )
 
-    def take(self, kind: Literal["group", "folder"], path: Path) -> None:
-        """Name something to remove, before it is made."""
+    def take(self, kind: Kind, path: Path | str) -> None:
+        """Name something to remove, before it is made: a path, or a label of containers."""
         if self._process.stdin and b"\n" not in os.fsencode(path):
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(b"%b %b\n" % (kind.encode(), os.fsencode(path)))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from sandbox_api.local import LocalServer
-from sandbox_api.local.isolation import CONTROL, HOME, Isolator, probe
+from sandbox_api.local.isolation import CONTROL, HOME, Bubblewrap, probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,9 +77,10 @@ class Bare:
 
     def __init__(self, folder: Path) -> None:
         folder.chmod(0o711)
-        self._isolator = probe("bubblewrap", folder)
-        if not self._isolator.isolates:
-            raise RuntimeError("there is nothing to compare with")
+        found = probe("bubblewrap", folder)
+        if not isinstance(found, Bubblewrap):
+            raise TypeError("there is nothing to compare with")
+        self._isolator = found
         self._home, self._control = folder / "home", folder / "control"
         for path in (self._home, self._control):
             path.mkdir()
@@ -111,7 +112,7 @@ class Bare:
     def _options(self) -> list[str]:
         sealed = ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
         mounts = ["--bind", str(self._home), HOME, "--ro-bind", str(self._control), CONTROL]
-        isolator: Isolator = self._isolator
+        isolator = self._isolator
         return [isolator.bwrap, *isolator.options, *mounts, *sealed, "--chdir", HOME]
 
     def _times(self, command: list[str]) -> list[float]:

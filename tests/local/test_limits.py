@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox_api.local import cgroups, isolation
-from sandbox_api.local.isolation import Isolator, probe
+from sandbox_api.local.cell import Isolator, Unisolated
+from sandbox_api.local.isolation import Bubblewrap, probe
 from sandbox_api.local.limits import Limits
 from sandbox_api.local.watch import Watch, usage
 
@@ -210,11 +211,11 @@ def test_the_network_is_there_only_by_name() -> None:
 @pytest.mark.parametrize(
     ("isolator", "text"),
     [
-        (Isolator("b", "bwrap", filter=b"x"), "memory, processor time, disk space are only looked"),
-        (Isolator("b", "bwrap"), "no filter of system calls"),
-        (Isolator("b", "bwrap", network=True), "can use the network"),
-        (Isolator("none", network=True), "Processes are not bounded"),
-        (Isolator("b", "bwrap", mounts=GROUPS), "Each request may use 1024 MiB of memory"),
+        (Bubblewrap("b", filter=b"x"), "memory, processor time, disk space are only looked"),
+        (Bubblewrap("b"), "no filter of system calls"),
+        (Bubblewrap("b", network=True), "can use the network"),
+        (Unisolated(), "Processes are not bounded"),
+        (Bubblewrap("b", mounts=GROUPS), "Each request may use 1024 MiB of memory"),
     ],
 )
 def test_the_server_says_what_bounds_and_what_is_unguarded(isolator: Isolator, text: str) -> None:
@@ -270,4 +271,6 @@ def test_a_kernel_without_filters_is_no_reason_not_to_start(
     )
     folder = tmp_path / "x"
     folder.mkdir(mode=0o711)
-    assert probe("bubblewrap", folder).filter is None
+    found = probe("bubblewrap", folder)
+    assert isinstance(found, Bubblewrap)
+    assert found.filter is None

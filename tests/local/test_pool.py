@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox_api.local.box import Box, BoxError
+from sandbox_api.local.cell import Start
 from sandbox_api.local.channel import Channel, ChannelError
-from sandbox_api.local.isolation import Isolator, probe
+from sandbox_api.local.isolation import Bubblewrap, probe
 from sandbox_api.local.launcher import Launcher, LaunchError
 from sandbox_api.local.limits import Limits
 from sandbox_api.local.pool import Pool
@@ -142,7 +143,7 @@ def test_a_box_that_does_not_start_says_why_and_leaves_nothing(work: Path) -> No
     broken.chmod(0o755)
 
     async def main() -> None:
-        pool = Pool(Isolator("broken", str(broken)), work, Limits(warm=1))
+        pool = Pool(Bubblewrap("broken", bwrap=str(broken)), work, Limits(warm=1))
         pool.fill()
         with pytest.raises(BoxError, match="out of order"):
             async with pool.box():
@@ -158,12 +159,12 @@ def test_a_box_that_does_not_start_says_why_and_leaves_nothing(work: Path) -> No
 def test_the_launcher_says_why_a_process_does_not_start(work: Path) -> None:
     async def main() -> None:
         launcher = Launcher(None)
-        nothing = [os.open(os.devnull, os.O_WRONLY)]
+        nothing = os.open(os.devnull, os.O_WRONLY)
         with pytest.raises(LaunchError, match="No such file"):
-            await launcher.launch(["/nonexistent"], {}, work, nothing)
+            await launcher.launch(Start(["/nonexistent"], {}, {1: nothing}), work)
         with pytest.raises(LaunchError, match="too long"):
-            await launcher.launch(["x" * 100000], {}, work, nothing)
-        os.close(nothing[0])
+            await launcher.launch(Start(["x" * 100000], {}, {1: nothing}), work)
+        os.close(nothing)
         launcher.close()
         launcher.close()
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def running(
-    isolation: Isolation = "bubblewrap", **limits: Any
+    isolation: Isolation = "bubblewrap", image: str | None = None, **limits: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Run an application, and give a client of it."""
-    app = create_app(isolation=isolation, limits=Limits(**limits))
+    app = create_app(isolation=isolation, image=image, limits=Limits(**limits))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -39,11 +39,16 @@ async def ask(client: httpx.AsyncClient, *commands: Any, **config: Any) -> httpx
     )
 
 
-def run(*commands: Any, isolation: Isolation = "bubblewrap", **limits: Any) -> list[dict[str, Any]]:
+def run(
+    *commands: Any,
+    isolation: Isolation = "bubblewrap",
+    image: str | None = None,
+    **limits: Any,
+) -> list[dict[str, Any]]:
     """Execute commands on a server with these limits, and return what each did."""
 
     async def scenario() -> list[dict[str, Any]]:
-        async with running(isolation, **({"warm": 0} | limits)) as client:
+        async with running(isolation, image, **({"warm": 0} | limits)) as client:
             response = await ask(client, *commands)
             assert response.status_code == 200, response.text
             # Whatever they did, it serves others.
