@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--sandbox-url", help="run the HTTP tests against this server")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "real_lacks(reason): the real server is known not to do this; skipped on others"
@@ -51,7 +47,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def sandbox_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where a sandbox server is: a local one, unless the command line names another."""
+    """Where a sandbox server is: a local one, unless the command line names another.
+
+    The option is that of `sandbox_api.pytest_plugin`, whose fixtures of this name and the next are
+    fakes where it is not given; here they are the real thing, in both flavours.
+    """
     if url := request.config.getoption("--sandbox-url"):
         yield url
         return
