@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import warnings
@@ -25,6 +24,7 @@ from sandbox_client.api.sandbox import (
 )
 from sandbox_client.types import json_body
 
+from ._deprecation import users_level
 from .config import checked
 from .environment import open_environment
 
@@ -211,14 +211,6 @@ def _warn_if_newer(version: str) -> None:
         "Is there a newer sandbox-api?",
         stacklevel=users_level(),
     )
-
-
-def users_level() -> int:
-    """Return the level, for a warning of the caller's, of the code that uses this package."""
-    level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("sandbox_api."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _numbers(version: str) -> list[int]:
