@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-live verify record check lint-description check-generated check-surface generate bump newest-generator format clean
+.PHONY: help setup demo test test-live verify record check lint-description check-generated \
+	check-surface generate bump newest-generator format coverage pythons lowest audit dist clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -70,5 +71,26 @@ format: $(READY) ## Put the code into the house's style
 	@$(BIN)/ruff check --quiet --fix
 	@$(BIN)/ruff format --quiet
 
+coverage: $(READY) ## Test everything, and tell which lines and branches were not reached
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n auto
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+pythons: $(READY) ## Test everything on each supported Python that is here
+	@$(BIN)/nox --session tests
+
+lowest: $(READY) ## Test with the lowest versions of dependencies that pyproject.toml allows
+	@$(BIN)/nox --session lowest
+
+audit: $(READY) ## Look up what is installed among known vulnerabilities
+	@$(BIN)/pip-audit --skip-editable
+
+dist: $(READY) ## Build the wheel and the sdist, the same bytes each time, and check them
+	@rm -rf dist
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build
+	@$(BIN)/twine check --strict dist/*
+	@$(BIN)/check-wheel-contents dist/*.whl
+
 clean: ## Remove what the other targets made
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist
+	@rm -rf $(VENV) .nox .mypy_cache .pytest_cache .ruff_cache .coverage* dist site

@@ -1,0 +1,54 @@
+"""What GitHub is told to do: valid, safe, and the same as what `.ci/run` and `make` do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+SCHEMAS: dict[str, list[Path]] = {
+    "vendor.github-workflows": WORKFLOWS,
+    "vendor.dependabot": [ROOT / ".github" / "dependabot.yml"],
+    "vendor.citation-file-format": [ROOT / "CITATION.cff"],
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_files_are_what_their_readers_take(schema: str) -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
+    command = [*check, *map(str, SCHEMAS[schema])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_workflows_are_safe() -> None:
+    zizmor = Path(sysconfig.get_path("scripts"), "zizmor")
+    command: list[str | Path] = [zizmor, "--offline", "--no-progress", ROOT / ".github"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nothing_is_run_but_what_runs_here() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    jobs = {
+        (workflow.stem, name): job
+        for workflow in WORKFLOWS
+        for name, job in yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"].items()
+    }
+    runs = {
+        place: [step["run"] for step in job.get("steps", []) if "run" in step]
+        for place, job in jobs.items()
+    }
+    assert ".ci/run" in runs["test", "test"]
+    assert ".ci/run" in runs["publish", "build"]
+    matrix = jobs["test", "more"]["strategy"]["matrix"]["target"]
+    commands = [run for each in runs.values() for run in each]
+    made = {run.removeprefix("make ") for run in commands if run.startswith("make ")}
+    assert (made - {'"$TARGET"'}) | set(matrix) <= targets
