@@ -14,8 +14,11 @@ import pytest
 from sandbox_api import __version__
 
 ROOT = Path(__file__).parents[1]
-# What is built from; not tests, which are many, and which nothing builds on.
-SOURCES = ["pyproject.toml", "README.md", "LICENSE", ".gitignore", "sandbox_api", "generated"]
+# What is built from; of the tests, which are many, only what the package has too.
+SOURCES = [
+    *("pyproject.toml", "README.md", "LICENSE", ".gitignore"),
+    *("sandbox_api", "generated", "tests/recordings"),
+]
 
 
 def build(folder: Path, umask: int, moment: int) -> Path:

@@ -40,6 +40,7 @@ def test_breakages_are_named(other: Path) -> None:
     assert breakages(load(ROOT), load(other)) == [
         ("CommandResult.stdout", "CommandResult.stdout: attribute's type was str, is bytes"),
         ("CommandResult.time", "CommandResult.time: public object was removed"),
+        ("FakeSandbox.server_version", "FakeSandbox.server_version: public object was removed"),
         ("Sandbox.libraries", "Sandbox.libraries: parameter was added as required (kind)"),
         ("Sandbox.server_version", "Sandbox.server_version: public object was removed"),
         ("Usage", "Usage: public object was removed"),
