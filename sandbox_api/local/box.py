@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 # How long the kernel and the driver may take for what takes milliseconds, in seconds.
 GRACE = 10.0
+# By how much the event loop's timers, which know milliseconds, may be early, in seconds.
+TICK = 0.002
 # How often to interrupt a command, a tenth of a second apart.
 TRIES = 30
 KILLED = 128 + signal.SIGKILL
@@ -107,7 +109,7 @@ class Box:
         try:
             # The first will end soon; until then, there is time.
             self._channel.prepare()
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds + TICK):
                 exit_code = await self._channel.answer()
         except TimeoutError:
             await self._interrupt()

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import uvloop
 
 from sandbox_api.local.box import Box, BoxError
 from sandbox_api.local.cell import Start
@@ -41,7 +42,8 @@ def pooled(work: Path, scenario: Callable[[Pool], Awaitable[None]], **limits: An
             await pool.close()
         return pool._controls
 
-    controls = asyncio.run(main())
+    # The server's own loop.
+    controls = uvloop.run(main())
     assert not controls.exists()
     assert [path.name for path in work.iterdir()] == ["etc"]
 
@@ -49,6 +51,19 @@ def pooled(work: Path, scenario: Callable[[Pool], Awaitable[None]], **limits: An
 def homes(work: Path) -> set[str]:
     """Return the working directories that there are."""
     return {path.name for path in work.glob("home-*")}
+
+
+def test_no_command_is_cut_before_its_time(work: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        async with pool.box() as box:
+            box.set({})
+            # Timers know milliseconds, and where in one a command starts is chance.
+            for _ in range(100):
+                started = time.monotonic()
+                assert await box.run("sleep 5", 0.004, 100) is None
+                assert time.monotonic() - started >= 0.004
+
+    pooled(work, scenario)
 
 
 async def until(condition: Callable[[], bool]) -> None:
