@@ -271,9 +271,8 @@ class ListeningStream(httpcore.AsyncNetworkStream):
         failure: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._listen)
-            for _ in range(
-                3
-            ):  # the rounds that an event loop takes to start listening, and to read
+            # The rounds that an event loop takes to start listening, and to read.
+            for _ in range(3):
                 if self._early is None and self.get_extra_info("is_readable"):
                     await anyio.lowlevel.checkpoint()
             try:

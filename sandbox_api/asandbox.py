@@ -122,7 +122,7 @@ class ASandbox:
         self._place: tuple[object, int] = (None, 0)
         self._clients: dict[bool, httpx.AsyncClient] = {}
         self._server: LocalServer | None = None
-        self._isolation: Isolation = "bubblewrap"
+        self._start: dict[str, Any] = {}  # how that was started
         self._closed = False
 
     @classmethod
@@ -163,7 +163,8 @@ class ASandbox:
 
         server = start(isolation, image)
         sandbox = cls(server.url, total, connect, sock_connect, sock_read, **options)
-        sandbox._server, sandbox._isolation = server, isolation
+        sandbox._server = server
+        sandbox._start = {"isolation": isolation, "image": image}
         return sandbox
 
     @property
@@ -823,10 +824,10 @@ class ASandbox:
             raise TypeError("an executor can't use the http_client that was given")
         options = self._settings.options
         here = Sandbox(self.url, self.total, **options)
+        here._settings = self._settings  # pyright: ignore[reportPrivateUsage]
         if self._server is None:
             return here, lambda: here
-        make = Sandbox.local
-        local = functools.partial(make, self.total, isolation=self._isolation, **options)
+        local = functools.partial(Sandbox.local, self.total, **self._start, **options)
         return here, lambda: local
 
 

@@ -102,7 +102,7 @@ class Sandbox:
         self._clients: dict[tuple[int, bool], httpx.Client] = {}
         self._closed = False
         self._server: LocalServer | None = None
-        self._isolation: Isolation = "bubblewrap"
+        self._start: dict[str, Any] = {}  # how that was started
 
     @classmethod
     def local(
@@ -138,7 +138,8 @@ class Sandbox:
 
         server = start(isolation, image)
         sandbox = cls(server.url, timeout, **options)
-        sandbox._server, sandbox._isolation = server, isolation
+        sandbox._server = server
+        sandbox._start = {"isolation": isolation, "image": image}
         return sandbox
 
     @property
@@ -776,8 +777,8 @@ class Sandbox:
         """Return what other processes make their sandbox of."""
         if self._server is None:
             return self
-        make, options = type(self).local, self._settings.options
-        return functools.partial(make, self.timeout, isolation=self._isolation, **options)
+        options = self._settings.options
+        return functools.partial(type(self).local, self.timeout, **self._start, **options)
 
 
 def close_in(process: int, client: httpx.Client) -> None:

@@ -151,6 +151,11 @@ def test_server_that_is_not_there(raw_server: RawServer, tmp_path: Path) -> None
     assert run(*arguments, "--resume", SANDBOX_URL=raw_server.url).returncode == 0
 
 
+def batch(jobs: Path, output: Path, server: RawServer, *, concurrency: int) -> list[str | Path]:
+    command: list[str | Path] = [PROGRAM, "batch", jobs, "-o", output]
+    return [*command, "--url", server.url, "--concurrency", str(concurrency)]
+
+
 def test_killed_at_any_moment_and_resumed(raw_server: RawServer, tmp_path: Path) -> None:
     def answer(connection: socket.socket, _: bytes) -> None:
         time.sleep(0.01)
@@ -159,17 +164,7 @@ def test_killed_at_any_moment_and_resumed(raw_server: RawServer, tmp_path: Path)
     raw_server.answer = answer
     count, kills = 1500, 20
     jobs, output = write_jobs(tmp_path / "jobs", count), tmp_path / "results"
-    command: list[str | Path] = [
-        PROGRAM,
-        "batch",
-        jobs,
-        "-o",
-        output,
-        "--url",
-        raw_server.url,
-        "--concurrency",
-        "4",
-    ]
+    command = batch(jobs, output, raw_server, concurrency=4)
     random.seed(5)
     for _ in range(kills):
         before = output.stat().st_size if output.exists() else -1
@@ -198,17 +193,7 @@ def test_interrupted(raw_server: RawServer, tmp_path: Path) -> None:
 
     raw_server.answer = answer
     jobs, output = write_jobs(tmp_path / "jobs", 9), tmp_path / "results"
-    command: list[str | Path] = [
-        PROGRAM,
-        "batch",
-        jobs,
-        "-o",
-        output,
-        "--url",
-        raw_server.url,
-        "--concurrency",
-        "2",
-    ]
+    command = batch(jobs, output, raw_server, concurrency=2)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert reached.wait(20)
         while len(output.read_bytes().splitlines()) < 3:

@@ -558,3 +558,29 @@ def test_results_are_not_kept(
             assert next(results).ok
         assert alive() - before <= 4 * 2 * 5
         cast("Any", results).close()
+
+
+@pytest.mark.parametrize("flavour", [Sandbox, ASandbox])
+def test_workers_have_local_sandboxes_like_this_one(
+    flavour: Any, monkeypatch: pytest.MonkeyPatch, raw_server: RawServer
+) -> None:
+    started: list[tuple[object, ...]] = []
+
+    class Server:
+        url = raw_server.url
+
+        def stop(self) -> None:
+            """Do nothing."""
+
+    def start(*arguments: object) -> Server:
+        started.append(arguments)
+        return Server()
+
+    monkeypatch.setattr("sandbox_api._local.start", start)
+    sandbox = flavour.local(7, isolation="podman", image="mine", headers={"X-A": "b"})
+    sandbox._closed = True  # there is nothing to close
+    recipe = sandbox._elsewhere()[1]() if flavour is ASandbox else sandbox._elsewhere()
+    there = pickle.loads(pickle.dumps(recipe))()
+    assert started == [("podman", "mine")] * 2
+    assert there.timeout == 7
+    assert there._settings.options == {"headers": {"X-A": "b"}}

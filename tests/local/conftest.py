@@ -60,6 +60,21 @@ def client() -> Iterator[Client]:
         server.stop()
 
 
+@pytest.fixture
+def own() -> Iterator[Client]:
+    """Give a client of a server that no other test uses."""
+    server = LocalServer()
+    with Client(server) as client:
+        yield client
+    server.stop()
+
+
+def pid(client: Client) -> int:
+    """Return the process id of a client's server."""
+    [found] = processes(str(client.folder))
+    return found
+
+
 def archive(*members: tarfile.TarInfo | tuple[str, bytes]) -> bytes:
     """Return a gzipped tar archive."""
     stream = io.BytesIO()

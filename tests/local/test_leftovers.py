@@ -9,18 +9,15 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from sandbox_api.local import LocalServer, cgroups
 from sandbox_api.local.limits import Limits, default_warm
 
-from .conftest import Client, archive, processes, special
+from .conftest import Client, archive, pid, processes, special
 from .public import wait_for
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # How many requests, by how many clients. They take about 13 s on two cores, if they have
 # nothing else to do.
@@ -104,9 +101,9 @@ def descendants(root: int) -> list[int]:
 def controls(server: int) -> list[Path]:
     """Return the folders in memory of a server, which its boxes have mounted."""
     names: set[str] = set()
-    for pid in descendants(server):
+    for number in descendants(server):
         try:
-            text = Path(f"/proc/{pid}/mountinfo").read_text()
+            text = Path(f"/proc/{number}/mountinfo").read_text()
         except OSError:
             continue
         fields = [line.split() for line in text.splitlines()]
@@ -120,19 +117,6 @@ def groups(server: int) -> list[Path]:
     mounts = cgroups.find(Limits())
     folders = set(mounts.folders.values()) if mounts else set()
     return [path for folder in folders for path in folder.glob(f"sandbox-{server}-*")]
-
-
-@pytest.fixture
-def own() -> Iterator[Client]:
-    server = LocalServer()
-    with Client(server) as client:
-        yield client
-    server.stop()
-
-
-def pid(client: Client) -> int:
-    [found] = processes(str(client.folder))
-    return found
 
 
 def settled(client: Client) -> State:

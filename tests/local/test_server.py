@@ -8,31 +8,14 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from sandbox_api.local import LocalServer
 
-from .conftest import Client, processes
+from .conftest import Client, pid, processes
 from .public import Public, execute, serving, start, wait_for
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def own() -> Iterator[Client]:
-    server = LocalServer()
-    with Client(server) as client:
-        yield client
-    server.stop()
-
-
-def pid(client: Client) -> int:
-    [found] = processes(str(client.folder))
-    return found
 
 
 def test_importing_the_package_is_cheap() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
@@ -305,6 +306,17 @@ def test_nothing_else_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
             assert sandbox.total == 1
 
     asyncio.run(main())
+
+
+def test_many_executions_on_threads(sandbox: Sandbox, server: FakeServer) -> None:
+    server.always(lambda call: call.config["commands"][0])
+    jobs = [{"commands": [f"job {number}"]} for number in range(5)]
+    with ThreadPoolExecutor(2) as executor:
+        done = [*sandbox.execute_many(jobs, executor=executor, ordered=True)]
+    assert [each.result and each.result.execution[0].stdout for each in done] == [
+        f"job {number}" for number in range(5)
+    ]
+    assert [call.operation for call in server.calls].count("execute") == 5
 
 
 def test_subclasses_become_fakes(server: FakeServer) -> None:
