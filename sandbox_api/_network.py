@@ -71,6 +71,11 @@ class TimedStream(httpcore.NetworkStream):
             self._stream.write(buffer[start : start + SLICE], left(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
+        self.cut()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close it in this process only, without a word on the wire."""
         self._stream.close()
 
     def start_tls(
@@ -89,11 +94,12 @@ class TimedStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
     def cut(self) -> None:
-        """End what another thread waits for."""
+        """End what another thread waits for, who would not notice that a socket is closed."""
         connection = self.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            # Not by an SSLSocket's own method, for it is in use.
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        if isinstance(connection, socket.socket):
+            with contextlib.suppress(OSError):
+                # Not by an SSLSocket's own method, for it is in use.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 class TunnelledStream(httpcore.NetworkStream):
@@ -339,7 +345,7 @@ def abandon(client: httpx.Client) -> None:
     for pool in _pools(client):
         if isinstance(backend := getattr(pool, "_network_backend", None), TimedBackend):
             for stream in [*backend.streams]:
-                stream.close()
+                stream.abandon()
 
 
 def cut_streams(client: httpx.Client) -> None:

@@ -22,7 +22,7 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from sandbox_api import ASandbox, LocalSandboxError, Sandbox, SandboxFailure
+from sandbox_api import ASandbox, ConnectionFailed, LocalSandboxError, Sandbox, SandboxFailure
 from sandbox_api._network import abandon
 from sandbox_api.environment import open_environment
 from sandbox_api.sandbox import close_in
@@ -396,3 +396,51 @@ def test_local_sandbox_without_isolation_has_to_be_asked_for_by_name() -> None:
         Sandbox.local(isolation="none") as sandbox,
     ):
         assert sandbox.execute({"commands": ["echo $((2+2))"]}).execution[0].stdout == "4"
+
+
+def test_closing_ends_what_another_thread_waits_for(raw_server: RawServer) -> None:
+    reached, over = threading.Event(), threading.Event()
+
+    def answer(*_: object) -> None:
+        reached.set()
+        over.wait(20)
+
+    raw_server.answer = answer
+    sandbox = Sandbox(raw_server.url, retries=0)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(sandbox.execute, {"commands": ["true"]})
+        try:
+            assert reached.wait(20)
+            sandbox.close()
+            with pytest.raises(ConnectionFailed):
+                call.result(5)
+        finally:
+            over.set()
+
+
+def test_closing_ends_what_another_task_waits_for(
+    raw_server: RawServer, run: Callable[..., Any]
+) -> None:
+    reached, over = threading.Event(), threading.Event()
+
+    def answer(*_: object) -> None:
+        reached.set()
+        over.wait(20)
+
+    async def ask(sandbox: ASandbox) -> None:
+        with pytest.raises(ConnectionFailed):
+            await sandbox.execute({"commands": ["true"]})
+
+    async def main() -> None:
+        sandbox = ASandbox(raw_server.url, retries=0)
+        with anyio.fail_after(15):
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask, sandbox)
+                assert await anyio.to_thread.run_sync(reached.wait, 10)
+                await sandbox.close()
+
+    raw_server.answer = answer
+    try:
+        run(main)
+    finally:
+        over.set()
