@@ -19,7 +19,7 @@ def deprecate(name: str, *, instead: str, gone: str) -> None:
         instead: what to write in its place.
         gone: the version that will not have it.
 
-    Example:
+    Examples:
 
         >>> deprecate("Sandbox.run", instead="Sandbox.execute", gone="3.0")
     """

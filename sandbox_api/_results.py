@@ -72,7 +72,7 @@ class ExecutionResult(models.ExecutionResult):
         Raises:
             ExecutionFailed: it did not; the message has the command and its standard error.
 
-        Example:
+        Examples:
 
             >>> sandbox.execute({"commands": ["ls /nowhere"]}).raise_for_status()
             Traceback (most recent call last):
@@ -88,7 +88,7 @@ class ExecutionResult(models.ExecutionResult):
         Raises:
             ValueError: there is no such result, or it is not JSON.
 
-        Example:
+        Examples:
 
             >>> config = {"commands": ["echo '[17, 20]' > marks"], "result_path": "marks"}
             >>> sandbox.execute(config).json()

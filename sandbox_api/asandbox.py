@@ -85,7 +85,7 @@ class ASandbox:
         TypeError: an argument is of the wrong kind, hooks of the other flavour among them.
         ValueError: a header or cookie can't be sent, or `retries` is negative.
 
-    Example:
+    Examples:
 
         >>> async with ASandbox("http://localhost:7000") as sandbox:
         ...     result = await sandbox.execute({"commands": ["echo $((2+2))"]})
@@ -152,7 +152,7 @@ class ASandbox:
         Raises:
             LocalSandboxError: it can not run here; the message says why, and what to do.
 
-        Example:
+        Examples:
 
             >>> async with ASandbox.local() as sandbox:
             ...     result = await sandbox.execute({"commands": ["echo $((2+2))"]})
@@ -225,7 +225,7 @@ class ASandbox:
         Raises:
             InvalidReply: the reply contradicts the server's description.
 
-        Example:
+        Examples:
 
             >>> (await sandbox.specifications()).container.count
             20
@@ -241,7 +241,7 @@ class ASandbox:
         Raises:
             InvalidReply: the reply contradicts the server's description.
 
-        Example:
+        Examples:
 
             >>> await sandbox.server_version()
             '3.0.3'
@@ -257,7 +257,7 @@ class ASandbox:
         Raises:
             InvalidReply: the reply contradicts the server's description.
 
-        Example:
+        Examples:
 
             >>> (await sandbox.usage()).cpu.usage
             0.017
@@ -275,7 +275,7 @@ class ASandbox:
         Raises:
             InvalidReply: the reply contradicts the server's description.
 
-        Example:
+        Examples:
 
             >>> (await sandbox.libraries()).libraries.system["bash"]
             '5.2.15-2+b13'
@@ -306,7 +306,7 @@ class ASandbox:
             Sandbox503: the server is overloaded, still; nothing was run.
             TypeError: `environ` is none of these.
 
-        Example:
+        Examples:
 
             >>> files = {"square.py": "print(7 ** 2)"}
             >>> result = await sandbox.execute({"commands": ["python3 square.py"]}, files)
@@ -361,7 +361,7 @@ class ASandbox:
             SandboxError, SandboxFailure: the server doesn't tell how many containers it has.
             BrokenExecutor: the executor takes no more jobs; what ran is yielded first.
 
-        Example:
+        Examples:
 
             >>> jobs = ({"commands": [f"echo $(({n} * {n}))"]} for n in range(1000))
             >>> async for done in sandbox.execute_many(jobs, ordered=True):
@@ -430,7 +430,7 @@ class ASandbox:
             ValueError: `base` is to be used by processes that each have a local sandbox.
             TypeError: `config` has an environment too.
 
-        Example:
+        Examples:
 
             >>> async for done in sandbox.grade("handed-in", {"commands": ["./test"]}, base="test"):
             ...     print(done.id, done.outcome)
@@ -456,7 +456,7 @@ class ASandbox:
             InvalidEnvironment, Sandbox400, Sandbox503: as `execute`.
             ExecutionFailed: the server could not store them.
 
-        Example:
+        Examples:
 
             >>> stored = await sandbox.store({"data/primes": "2 3 5 7"})
             >>> config = {"commands": ["cat data/primes"], "environment": str(stored.uuid)}
@@ -482,7 +482,7 @@ class ASandbox:
             Sandbox404: the environment is not stored, or the file is not in it.
             InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
-        Example:
+        Examples:
 
             >>> (await sandbox.download(result.environment, "marks")).read()
             b'17/20\n'
@@ -519,7 +519,7 @@ class ASandbox:
             InvalidEnvironment: what was received can not be unpacked safely.
             OSError: the destination can not be written.
 
-        Example:
+        Examples:
 
             >>> await sandbox.download_to("marks.txt", result.environment, "marks")
             PosixPath('marks.txt')
@@ -542,7 +542,7 @@ class ASandbox:
             Sandbox404: the environment is not stored, or the file is not in it.
             InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
-        Example:
+        Examples:
 
             >>> chunks = sandbox.iter_download(result.environment, "marks")
             >>> sum([len(chunk) async for chunk in chunks])
@@ -581,7 +581,7 @@ class ASandbox:
             uuid: id of the environment.
             path: of the file inside the environment, to the letter; None is the whole environment.
 
-        Example:
+        Examples:
 
             >>> await sandbox.check(result.environment, "marks")
             6
@@ -591,7 +591,7 @@ class ASandbox:
     def environment(self, uuid: UUID | str) -> AEnvironment:
         """Return a stored environment as an object, without asking the server.
 
-        Example:
+        Examples:
 
             >>> await sandbox.environment("872b604c-9cce-42e2-8888-9a0311f3a724").exists()
             False
@@ -613,7 +613,7 @@ class ASandbox:
             Sandbox404: the server has no loader.
             TypeError: `environ` holds what JSON can't.
 
-        Example:
+        Examples:
 
             >>> answer = await sandbox.load({"title": "Squares", "text": "What is 7 ** 2?"})
         """
@@ -636,7 +636,7 @@ class ASandbox:
             Sandbox404: the server has no loader.
             TypeError: `environ` holds what JSON can't.
 
-        Example:
+        Examples:
 
             >>> answer = await sandbox.demo({"title": "Squares", "text": "What is 7 ** 2?"})
         """
@@ -661,7 +661,7 @@ class ASandbox:
             Sandbox404: the server has no loader.
             TypeError: an argument holds what JSON can't.
 
-        Example:
+        Examples:
 
             >>> answer = await sandbox.playexo({"seed": 7}, {"title": "Squares"})
         """
@@ -684,7 +684,7 @@ class ASandbox:
             Sandbox404: the server has no loader.
             TypeError: `datas` holds what JSON can't.
 
-        Example:
+        Examples:
 
             >>> answer = await sandbox.exec({"command": "grade", "frozen_id": 1, "answer": "49"})
         """
@@ -747,7 +747,7 @@ class ASandbox:
             TypeError: there is `json` beside `fields` or `files`, or one of these can't be sent.
             ValueError: the path leads out of the sandbox's URL by `..`.
 
-        Example:
+        Examples:
 
             >>> class Platform(ASandbox):
             ...     async def runner(self, config, loader, environment):
@@ -859,7 +859,7 @@ class AEnvironment(Stored):
     meant, as a gzipped tar archive. Methods take the options of all calls, and raise Sandbox404
     where the environment is not stored, or the file not in it.
 
-    Example:
+    Examples:
 
         >>> result = await sandbox.execute({"commands": ["echo 17 > marks"], "save": True})
         >>> await result.saved.read_text("marks")

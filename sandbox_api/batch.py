@@ -35,7 +35,7 @@ Outcome: TypeAlias = Literal["passed", "failed", "timed out", "error"]
 class Job:
     """One execution of many.
 
-    Example:
+    Examples:
 
         >>> Job("alice", {"commands": ["python3 main.py"]}, "handed-in/alice", {"group": 3})
     """
@@ -151,7 +151,7 @@ def submissions(folder: str | os.PathLike[str], config: Config) -> Iterator[Job]
     Raises:
         OSError: the folder can't be read.
 
-    Example:
+    Examples:
 
         >>> jobs = submissions("handed-in", {"commands": ["python3 main.py"]})
         >>> for done in sandbox.execute_many(jobs):

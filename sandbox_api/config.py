@@ -85,7 +85,7 @@ def validate(config: Mapping[str, Any]) -> tuple[bool, str]:
     Returns `(True, "")` when it is valid, else False and a sentence that starts with the place of
     the first fault.
 
-    Example:
+    Examples:
 
         >>> validate({"commands": ["true", {"command": "make", "timeout": "3"}]})
         (False, "commands[1].timeout: must be a number, not '3'")
@@ -100,7 +100,7 @@ def validate(config: Mapping[str, Any]) -> tuple[bool, str]:
 def validate_command(c: Mapping[str, Any]) -> bool:
     """Tell whether a command of a configuration, as an object, is valid.
 
-    Example:
+    Examples:
 
         >>> validate_command({"command": "make", "timeout": 3})
         True

@@ -3,7 +3,7 @@
 On the wire, an environment is a gzipped tar archive. Here they are made of what users have, and
 unpacked where they want them.
 
-Example:
+Examples:
 
     >>> with open_environment({"square.py": "print(7 ** 2)"}) as environment:
     ...     [file.name for file in list_environment(environment)]
@@ -101,7 +101,7 @@ def open_environment(source: EnvironmentSource, *, exclude: Iterable[str] = ()) 
         InvalidEnvironment: it can not be packed, or is not gzipped; the message says what to do.
         OSError: a file is missing, or can't be read.
 
-    Example:
+    Examples:
 
         >>> with open_environment("exercise/", exclude=["*.pyc", "/solutions"]) as environment:
         ...     result = sandbox.execute({"commands": ["python3 grade.py"]}, environment)
@@ -155,7 +155,7 @@ def extract_environment(
             names, links that lead outside, devices.
         OSError: the disk is full, or the like.
 
-    Example:
+    Examples:
 
         >>> extract_environment(sandbox.download(result.environment), "results")
     """
@@ -190,7 +190,7 @@ def list_environment(
     Raises:
         InvalidEnvironment: the archive is damaged, or goes beyond a limit; only its end tells.
 
-    Example:
+    Examples:
 
         >>> [file.name for file in list_environment(sandbox.download(result.environment))]
         ['marks', 'square.py']

@@ -15,7 +15,7 @@
 * InvalidEnvironment (ValueError): a folder or archive can not be used as an environment.
 * ExecutionFailed: a command failed; raised by `result.raise_for_status()` alone.
 
-Example:
+Examples:
 
     try:
         result = sandbox.execute({"commands": ["make"]})
@@ -377,7 +377,7 @@ class InvalidConfig(Sandbox400, ValueError):
     It is a Sandbox400 like the server's own refusal; its `response` is made here, and says so in a
     header `X-Sandbox-Api: not sent`.
 
-    Example:
+    Examples:
 
         >>> sandbox.execute({"commands": [{"command": "make", "timeout": "abc"}]})
         Traceback (most recent call last):

@@ -77,7 +77,7 @@ class Sandbox:
         TypeError: an argument is of the wrong kind, hooks of the other flavour among them.
         ValueError: a header or cookie can't be sent, or `retries` is negative.
 
-    Example:
+    Examples:
 
         >>> sandbox = Sandbox("http://localhost:7000")
         >>> sandbox.execute({"commands": ["echo $((2+2))"]}).execution[0].stdout
@@ -128,7 +128,7 @@ class Sandbox:
         Raises:
             LocalSandboxError: it can not run here; the message says why, and what to do.
 
-        Example:
+        Examples:
 
             >>> with Sandbox.local() as sandbox:
             ...     sandbox.execute({"commands": ["echo $((2+2))"]}).execution[0].stdout
@@ -193,7 +193,7 @@ class Sandbox:
         Raises:
             InvalidReply: the reply contradicts the server's description.
 
-        Example:
+        Examples:
 
             >>> sandbox.specifications().container.count
             20
@@ -209,7 +209,7 @@ class Sandbox:
         Raises:
             InvalidReply: the reply contradicts the server's description.
 
-        Example:
+        Examples:
 
             >>> sandbox.server_version()
             '3.0.3'
@@ -225,7 +225,7 @@ class Sandbox:
         Raises:
             InvalidReply: the reply contradicts the server's description.
 
-        Example:
+        Examples:
 
             >>> sandbox.usage().cpu.usage
             0.017
@@ -243,7 +243,7 @@ class Sandbox:
         Raises:
             InvalidReply: the reply contradicts the server's description.
 
-        Example:
+        Examples:
 
             >>> sandbox.libraries().libraries.system["bash"]
             '5.2.15-2+b13'
@@ -274,7 +274,7 @@ class Sandbox:
             Sandbox503: the server is overloaded, still; nothing was run.
             TypeError: `environ` is none of these.
 
-        Example:
+        Examples:
 
             >>> files = {"square.py": "print(7 ** 2)"}
             >>> result = sandbox.execute({"commands": ["python3 square.py"]}, files)
@@ -325,7 +325,7 @@ class Sandbox:
             SandboxError, SandboxFailure: the server doesn't tell how many containers it has.
             BrokenExecutor: the executor takes no more jobs; what ran is yielded first.
 
-        Example:
+        Examples:
 
             >>> jobs = ({"commands": [f"echo $(({n} * {n}))"]} for n in range(1000))
             >>> for done in sandbox.execute_many(jobs, ordered=True):
@@ -401,7 +401,7 @@ class Sandbox:
             ValueError: `base` is to be used by processes that each have a local sandbox.
             TypeError: `config` has an environment too.
 
-        Example:
+        Examples:
 
             >>> for done in sandbox.grade("handed-in", {"commands": ["./test"]}, base="test"):
             ...     print(done.id, done.outcome)
@@ -424,7 +424,7 @@ class Sandbox:
             InvalidEnvironment, Sandbox400, Sandbox503: as `execute`.
             ExecutionFailed: the server could not store them.
 
-        Example:
+        Examples:
 
             >>> stored = sandbox.store({"data/primes": "2 3 5 7"})
             >>> config = {"commands": ["cat data/primes"], "environment": str(stored.uuid)}
@@ -450,7 +450,7 @@ class Sandbox:
             Sandbox404: the environment is not stored, or the file is not in it.
             InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
-        Example:
+        Examples:
 
             >>> sandbox.download(result.environment, "marks").read()
             b'17/20\n'
@@ -487,7 +487,7 @@ class Sandbox:
             InvalidEnvironment: what was received can not be unpacked safely.
             OSError: the destination can not be written.
 
-        Example:
+        Examples:
 
             >>> sandbox.download_to("marks.txt", result.environment, "marks")
             PosixPath('marks.txt')
@@ -510,7 +510,7 @@ class Sandbox:
             Sandbox404: the environment is not stored, or the file is not in it.
             InvalidReply: the reply announces no length, so that it could be cut unnoticed.
 
-        Example:
+        Examples:
 
             >>> chunks = sandbox.iter_download(result.environment, "marks")
             >>> sum(len(chunk) for chunk in chunks)
@@ -537,7 +537,7 @@ class Sandbox:
             uuid: id of the environment.
             path: of the file inside the environment, to the letter; None is the whole environment.
 
-        Example:
+        Examples:
 
             >>> sandbox.check(result.environment, "marks")
             6
@@ -547,7 +547,7 @@ class Sandbox:
     def environment(self, uuid: UUID | str) -> Environment:
         """Return a stored environment as an object, without asking the server.
 
-        Example:
+        Examples:
 
             >>> sandbox.environment("872b604c-9cce-42e2-8888-9a0311f3a724").exists()
             False
@@ -567,7 +567,7 @@ class Sandbox:
             Sandbox404: the server has no loader.
             TypeError: `environ` holds what JSON can't.
 
-        Example:
+        Examples:
 
             >>> answer = sandbox.load({"title": "Squares", "text": "What is 7 ** 2?"})
         """
@@ -588,7 +588,7 @@ class Sandbox:
             Sandbox404: the server has no loader.
             TypeError: `environ` holds what JSON can't.
 
-        Example:
+        Examples:
 
             >>> answer = sandbox.demo({"title": "Squares", "text": "What is 7 ** 2?"})
         """
@@ -613,7 +613,7 @@ class Sandbox:
             Sandbox404: the server has no loader.
             TypeError: an argument holds what JSON can't.
 
-        Example:
+        Examples:
 
             >>> answer = sandbox.playexo({"seed": 7}, {"title": "Squares"})
         """
@@ -636,7 +636,7 @@ class Sandbox:
             Sandbox404: the server has no loader.
             TypeError: `datas` holds what JSON can't.
 
-        Example:
+        Examples:
 
             >>> answer = sandbox.exec({"command": "grade", "frozen_id": 1, "answer": "49"})
         """
@@ -699,7 +699,7 @@ class Sandbox:
             TypeError: there is `json` beside `fields` or `files`, or one of these can't be sent.
             ValueError: the path leads out of the sandbox's URL by `..`.
 
-        Example:
+        Examples:
 
             >>> class Platform(Sandbox):
             ...     def runner(self, config, loader, environment):
@@ -794,7 +794,7 @@ class Environment(Stored):
     meant, as a gzipped tar archive. Methods take the options of all calls, and raise Sandbox404
     where the environment is not stored, or the file not in it.
 
-    Example:
+    Examples:
 
         >>> result = sandbox.execute({"commands": ["echo 17 > marks"], "save": True})
         >>> result.saved.read_text("marks")

@@ -4,7 +4,7 @@ A FakeSandbox is a Sandbox whose requests are answered by a FakeServer in the sa
 the wire is real: configurations and files are checked, results are of the same classes, and errors
 are the same exceptions. Nothing is run: what the commands do is yours to say.
 
-Example:
+Examples:
 
     >>> from sandbox_api.testing import FakeSandbox
     >>> sandbox = FakeSandbox()
@@ -64,7 +64,7 @@ URL = "http://sandbox.test"
 class Outcome:
     """What a command did, and left behind.
 
-    Example:
+    Examples:
 
         >>> sandbox.server.script(Outcome(stderr="no rule to make target", exit_code=2))
         >>> sandbox.execute({"commands": ["make"]}).ok
@@ -141,7 +141,7 @@ class FakeServer:
     `libraries` answer the examples of the server's description. Environments that were saved, or
     stored by `store()`, can be downloaded, checked and started from, as on a server.
 
-    Example:
+    Examples:
 
         >>> server = FakeServer()
         >>> monkeypatch.setattr("grader.Sandbox", server.sandbox)
@@ -171,7 +171,7 @@ class FakeServer:
         Raises:
             KeyError: there is no such operation. Paths of your own have a slash.
 
-        Example:
+        Examples:
 
             >>> server.script("first", Outcome("second", exit_code=1))
             >>> server.script(TimedOut, to="usage")
@@ -181,7 +181,7 @@ class FakeServer:
     def always(self, reply: Reply, to: str = "execute") -> None:
         """Answer all calls so for which nothing is scripted.
 
-        Example:
+        Examples:
 
             >>> server.always(lambda call: f"ran {call.config['commands']}")
         """
@@ -190,7 +190,7 @@ class FakeServer:
     def store(self, environment: EnvironmentSource) -> str:
         """Store an environment, as if it had been saved, and return its id.
 
-        Example:
+        Examples:
 
             >>> sandbox.environment(server.store({"marks": "17"})).read_text("marks")
             '17'
@@ -209,7 +209,7 @@ class FakeServer:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         """Answer a request: a FakeServer is what `httpx.MockTransport` takes.
 
-        Example:
+        Examples:
 
             >>> client = httpx.Client(transport=httpx.MockTransport(server))
             >>> sandbox = MySandbox("http://any", http_client=client)
@@ -341,7 +341,7 @@ class FakeSandbox(Sandbox):
         http_client: is left aside.
         options: as in Sandbox, but for `retries`, which is 0 if not given: each fault is seen.
 
-    Example:
+    Examples:
 
         >>> sandbox = FakeSandbox()
         >>> sandbox.server.script(Sandbox503)
@@ -382,7 +382,7 @@ class FakeSandbox(Sandbox):
 class FakeASandbox(ASandbox):
     """An ASandbox with a server of its own that is no server: see FakeSandbox.
 
-    Example:
+    Examples:
 
         >>> async with FakeASandbox() as sandbox:
         ...     sandbox.server.script("4")
