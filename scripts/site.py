@@ -1,0 +1,116 @@
+"""Build the site: docs/ and what stands beside it, put together, and made into pages.
+
+Pages are put into a folder of their own first, with links that suit them: in the repository a page
+links to `../CHANGELOG.md`, on the site to `changelog.md`. The reference of HTTP gets its files there
+too, so that nothing is fetched when the site is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from sandbox_api.local.seen import BUNDLED, bundle
+
+ROOT = Path(__file__).parents[1]
+# What is not in docs/, and where it is on the site.
+BESIDE = {
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+}
+# What is linked to and is no page, and the page that shows it.
+SHOWN = {"README.md": "index.md", "openapi/sandbox.yaml": "reference/http.md"}
+# Of a page: targets of links and pictures, but not of addresses and places within the page.
+LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
+
+
+def place(path: str) -> str:
+    """Return where on the site a path of the repository is.
+
+    Raises:
+        ValueError: nowhere.
+    """
+    if found := {**BESIDE, **SHOWN}.get(path):
+        return found
+    if path.startswith("docs/") and (ROOT / path).is_file():
+        return path.removeprefix("docs/")
+    raise ValueError(f"{path} is not on the site")
+
+
+def mended(text: str, source: str) -> str:
+    """Return a page whose links lead to where their targets are on the site."""
+    page = place(source)
+
+    def mend(match: re.Match[str]) -> str:
+        target = os.path.normpath(Path(source).parent / match[1])
+        return os.path.relpath(place(target), Path(page).parent)
+
+    return LINK.sub(mend, text)
+
+
+def gather(folder: Path) -> None:
+    """Put all that the site is made of into a folder, which must not be there."""
+    shutil.copytree(ROOT / "docs", folder)
+    for name, page in BESIDE.items():
+        shutil.copyfile(ROOT / name, folder / page)
+    sources = {page: name for name, page in BESIDE.items()}
+    for path in folder.rglob("*.md"):
+        page = path.relative_to(folder).as_posix()
+        source = sources.get(page, f"docs/{page}")
+        try:
+            text = mended(path.read_text(encoding="utf-8"), source)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+        path.write_text(text, encoding="utf-8")
+    swagger = folder / "reference" / "http"
+    swagger.mkdir()
+    for url, (name, _) in BUNDLED.items():
+        shutil.copyfile(bundle() / name, swagger / Path(url).name)
+    description = json.loads((ROOT / "generated/sandbox_client/openapi.json").read_bytes())
+    # A script, not JSON: a page that was opened as a file may fetch nothing.
+    (swagger / "description.js").write_text(
+        f"var description = {json.dumps(description, sort_keys=True)};\n", encoding="utf-8"
+    )
+
+
+def build(site: Path) -> int:
+    """Build the site into a folder, in place of what is there; return how it ended."""
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        gather(work / "docs")
+        shutil.copyfile(ROOT / "zensical.toml", work / "zensical.toml")
+        zensical = Path(sysconfig.get_path("scripts"), "zensical")
+        command: list[str | Path] = [zensical, "build", "--strict"]
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+        words = done.stdout + done.stderr
+        if done.returncode or "Warning" in words:
+            # A warning is told with its place; what Python then says adds nothing to it.
+            print(words.partition("Traceback")[0] if "Warning" in words else words, end="")
+            return 1
+        shutil.rmtree(site, ignore_errors=True)
+        shutil.move(work / "site", site)
+    return 0
+
+
+def main() -> int:
+    """Build the site, where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="scripts.site")
+    parser.add_argument("--to", type=Path, default=ROOT / "site", help="folder (default: site/)")
+    options = parser.parse_args()
+    if code := build(options.to):
+        return code
+    print(f"{os.path.relpath(options.to / 'index.html')} is the first page")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
