@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import re
+import socket
 import subprocess
 import sys
 import sysconfig
-import textwrap
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,24 @@ DOCUMENTS = [
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-PROGRAMS = {
-    f"{document.name}:{number}": program
-    for document in DOCUMENTS
-    for number, program in enumerate(
-        re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
-    )
-}
 README = DOCUMENTS[0].read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# What is not done here, and why: a block of the console that has one of these is only read.
+ELSEWHERE = {
+    "$ pip ": "changes what is installed",
+    "$ make ": "other tests and workflows run the targets",
+    "$ podman ": "fetches an image",
+    "$ .venv/bin/": "is about a checkout",
+    "https://sandbox.example.org": "is no server",
+    "--host 0.0.0.0": "would let others in",
+    "$ sandbox-api serve\n": "goes on until it is interrupted; tests/local/test_server.py",
+}
+# Programs that can't be run: of other packages, or an outline.
+UNRUN = {"docs/moving.md": 2, "docs/batch.md": 1, "docs/architecture.md": 1}
+
+
+def name(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
 
 
 def expected(program: str) -> list[str]:
@@ -47,47 +58,100 @@ def expected(program: str) -> list[str]:
     return [text for _, text in sorted(found)]
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_program_prints_what_its_comments_say(name: str, tmp_path: Path) -> None:
-    program = textwrap.dedent(PROGRAMS[name])
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={key: value for key, value in os.environ.items() if not key.startswith("SANDBOX_")},
-    )
-    assert done.stderr == ""
-    printed = [line.strip() for line in done.stdout.strip().splitlines() if line]
-    assert printed == expected(program)
+class Session:
+    """What a reader does who follows a page from its top to its end, in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        inherited = {key: at for key, at in os.environ.items() if not key.startswith("SANDBOX_")}
+        path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
+        self._environment = {**inherited, "PATH": path, "XDG_DATA_HOME": str(folder / ".data")}
+
+    def follow(self, language: str, title: str, text: str) -> None:
+        """Do what a block shows."""
+        if title:
+            file = self._folder / title
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        elif language == "python":
+            self._run_python(text)
+        elif language == "console":
+            if not any(words in text for words in ELSEWHERE):
+                self._run_console(text)
+        else:
+            assert language in {"", "text"}, language
+
+    def _run_python(self, program: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self._folder,
+            env=self._environment,
+        )
+        assert done.stderr == "", program
+        printed = [line.strip() for line in done.stdout.strip().splitlines() if line]
+        assert printed == expected(program), program
+
+    def _run_console(self, text: str) -> None:
+        assert text.startswith("$ "), text
+        for turn in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+            command, _, promised = turn.partition("\n")
+            # A file, not a pipe: what goes on in the background would keep that open.
+            with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+                subprocess.run(
+                    ["bash", "-c", command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    check=False,
+                    cwd=self._folder,
+                    env=self._environment,
+                )
+                output.seek(0)
+                shown = output.read()
+            pattern = re.escape(promised).replace(re.escape("..."), ".*")
+            assert re.fullmatch(pattern, shown, re.DOTALL), f"$ {command}\n{shown}"
 
 
-def test_documents_have_programs() -> None:
-    assert len(PROGRAMS) > 12
+def free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port: int = chosen.getsockname()[1]
+    return port
 
 
-def test_command_line_session() -> None:
-    sessions = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    (session,) = [each for each in sessions if "sandbox-api execute" in each]
-    found = re.fullmatch(r"\$ (.*?)\n(.*?)\$ .*", session, re.DOTALL)
-    assert found
-    path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", found[1]],
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == (found[2], "")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_page_shows_what_happens(document: Path, tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    # The port of the pages may be another's here.
+    text = document.read_text(encoding="utf-8").replace("7123", str(free_port()))
+    assert text.count("```") == 2 * len(BLOCK.findall(text)), "a block is not read"
+    for language, title, block in BLOCK.findall(text):
+        session.follow(language, title, block)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_programs_are_run(document: Path) -> None:
+    unrun = [
+        block
+        for language, title, block in BLOCK.findall(document.read_text(encoding="utf-8"))
+        if language in {"", "text"} and re.search(r"^\s*(class|def|for|with|try)\b", block, re.M)
+    ]
+    assert len(unrun) == UNRUN.get(name(document), 0), unrun
+
+
+@pytest.mark.parametrize("words", ELSEWHERE)
+def test_what_is_only_read_is_there(words: str) -> None:
+    assert any(words in document.read_text(encoding="utf-8") for document in DOCUMENTS)
 
 
 def test_readme_is_short() -> None:
     assert len(README.splitlines()) < 150
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_links_and_targets_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)", text):
