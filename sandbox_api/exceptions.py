@@ -1,30 +1,31 @@
 """What can go wrong, as a tree.
 
 * SandboxError: the server answered, with a status of 300 or above. `.response` is the answer.
-  + SandboxRedirection: 3xx. Redirects are never followed; correct the URL.
-  + SandboxClientError: 4xx. The request is wrong; the message says how.
-  + SandboxServerError: 5xx. The server failed, or is overloaded (503); try again later.
-  Under these, one class for each status: `Sandbox404`, `Sandbox503`, …
-  + InvalidConfig (Sandbox400, ValueError): the configuration is wrong, and was not sent.
+    * SandboxRedirection: 3xx. Redirects are never followed; correct the URL.
+    * SandboxClientError: 4xx. The request is wrong; the message says how.
+    * SandboxServerError: 5xx. The server failed, or is overloaded (503); try again later.
+    * Under these, one class for each status: `Sandbox404`, `Sandbox503`, …
+    * InvalidConfig (Sandbox400, ValueError): the configuration is wrong, and was not sent.
 * SandboxFailure: no answer came, or none that makes sense. The cause is in `__cause__`.
-  + InvalidURL (ValueError): the sandbox's URL can not be used.
-  + ConnectionFailed (ConnectionError): the server can not be reached, or hung up.
-  + TimedOut (TimeoutError): the server took longer than the client's time-out.
-  + InvalidReply (ValueError): the answer is not what the description says.
-  + LocalSandboxError (RuntimeError): the local sandbox can not run here.
+    * InvalidURL (ValueError): the sandbox's URL can not be used.
+    * ConnectionFailed (ConnectionError): the server can not be reached, or hung up.
+    * TimedOut (TimeoutError): the server took longer than the client's time-out.
+    * InvalidReply (ValueError): the answer is not what the description says.
+    * LocalSandboxError (RuntimeError): the local sandbox can not run here.
 * InvalidEnvironment (ValueError): a folder or archive can not be used as an environment.
 * ExecutionFailed: a command failed; raised by `result.raise_for_status()` alone.
 
 Examples:
 
-    try:
-        result = sandbox.execute({"commands": ["make"]})
-    except Sandbox503:
-        ...  # overloaded: nothing was run, try again later
-    except SandboxError as error:
-        print(error.response.status_code, error)
-    except SandboxFailure as error:
-        print("no answer:", error)
+    >>> try:
+    ...     result = sandbox.execute({"commands": []})
+    ... except Sandbox503:
+    ...     ...  # overloaded: nothing was run, try again later
+    ... except SandboxError as error:
+    ...     print(error.response.status_code, error.response.text)
+    ... except SandboxFailure as error:
+    ...     print("no answer:", error)
+    400 commands: must have at least 1 item, not 0
 """
 
 from __future__ import annotations

@@ -208,6 +208,12 @@ def test_interrupted(raw_server: RawServer, tmp_path: Path) -> None:
     assert len(lines(output.read_text())) == 3
 
 
+def test_missing_folder_is_told_as_that(tmp_path: Path) -> None:
+    done = run("batch", tmp_path / "missing", "sh check.sh")
+    assert done.returncode != 0
+    assert "No such file or directory" in done.stderr
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_report(raw_server: RawServer, tmp_path: Path) -> None:
     def answer(connection: socket.socket, request: bytes) -> None:

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def on_terminal(*arguments: str | Path, **environment: str) -> Any:
+def on_terminal(
+    *arguments: str | Path, dimensions: tuple[int, int] = (30, 120), **environment: str
+) -> Any:
     return pexpect.spawn(
         str(PROGRAM),
         [str(each) for each in arguments],
         env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **environment},
-        dimensions=(30, 120),
+        dimensions=dimensions,
         encoding="utf-8",
         timeout=20,
     )
@@ -51,6 +53,23 @@ def test_progress_of_a_batch(raw_server: RawServer, tmp_path: Path) -> None:
     child.expect("11 not passed")
     child.expect("40 jobs in .* 29 passed, 0 failed, 0 timed out, 11 errors")
     assert exit_code(child) == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_results_are_shown_above_the_progress(
+    options: list[str], raw_server: RawServer, tmp_path: Path
+) -> None:
+    def answer(connection: socket.socket, request: bytes) -> None:
+        time.sleep(0.05)
+        connection.sendall(DONE)
+
+    raw_server.answer = answer
+    jobs = write_jobs(tmp_path / "jobs", 6)
+    child = on_terminal("batch", jobs, "--url", raw_server.url, "--concurrency", "1", *options)
+    shown = child.read()
+    assert exit_code(child) == 0
+    # Each where the progress was taken away.
+    assert len(re.findall(r'\x1b\[2K(?:passed +\d|\{"id")', shown)) == 6, shown
 
 
 def test_interrupted_on_a_terminal(raw_server: RawServer, tmp_path: Path) -> None:
@@ -89,6 +108,18 @@ def test_watching_the_load(described: RawServer) -> None:
     child.expect("[▁▂▃▄▅▆▇█]{3}")  # moves
     child.sendintr()
     assert exit_code(child) == 0
+
+
+def test_the_load_fits_on_a_terminal(described: RawServer) -> None:
+    command = ("usage", "--watch", "--interval", "0.01", "--url", described.url)
+    child = on_terminal(*command, dimensions=(24, 80))
+    child.expect("▁{30}")
+    before = child.before
+    child.sendintr()
+    assert exit_code(child) == 0
+    # Neither wrapped nor cut.
+    assert "…" not in before
+    assert re.search(r"CPU .*\r\nMemory .*\r\nSlots .*\r\nSent .*\r\nReceived ", before)
 
 
 def test_tables_are_drawn_on_a_terminal(described: RawServer) -> None:

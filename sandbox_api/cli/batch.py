@@ -195,6 +195,8 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
     """Run the jobs that have no result yet, and return the exit code."""
     summary, finished = Summary(), Counter[str]()
     report = new_report(request)
+    if str(request.jobs) != "-":
+        request.jobs.stat()  # a missing folder is told as that, not taken for a file
     whole_folder = request.jobs.is_dir()
     if whole_folder and not request.config.get("commands"):
         fail("what to run for each? Give commands after the folder, or --config", USAGE)
@@ -202,8 +204,6 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
         fail("commands, --config and --base are for a folder: in a file, each job has them", USAGE)
     if request.resume and request.output is None:
         fail("--resume needs the file of the results: -o", USAGE)
-    if request.output is None and report is None and str(request.jobs) != "-":
-        request.jobs.stat()
     with contextlib.ExitStack() as stack:
         journal = None
         if request.output is not None:
@@ -238,7 +238,8 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
                 if request.as_json:
                     print_json(line)
                 elif journal is None:
-                    typer.echo(f"{line['outcome']}\t{line['seconds']:.3f} s\t{line['id']}")
+                    text = f"{line['outcome']}\t{line['seconds']:.3f} s\t{line['id']}"
+                    typer.echo(text, file=sys.stdout)  # above the progress
                 show()
         except KeyboardInterrupt:
             code = INTERRUPTED

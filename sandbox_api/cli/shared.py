@@ -86,7 +86,8 @@ def connected_to(url: str | None, timeout: float) -> Sandbox:
 
 def print_json(value: Any) -> None:
     """Print what the server sent, on a line."""
-    typer.echo(json.dumps(value))
+    # As it is now: progress puts what is printed above itself.
+    typer.echo(json.dumps(value), file=sys.stdout)
 
 
 def print_table(rows: Iterable[Sequence[object]], *headers: str) -> None:

@@ -32,7 +32,7 @@ class Graph:
     def __str__(self) -> str:
         most = self._most or max(self._values, default=0.0) or 1.0
         tall = (min(value / most, 1.0) * (len(BLOCKS) - 1) for value in self._values)
-        return "".join(BLOCKS[-int(-height // 1)] for height in tall).rjust(HISTORY)
+        return "".join(BLOCKS[-int(-height // 1)] for height in tall)
 
 
 class Screen:
@@ -49,8 +49,8 @@ class Screen:
             "Received": Graph(),
         }
 
-    def add(self, usage: Usage) -> Table:
-        """Take note of a look, and return what to show."""
+    def add(self, usage: Usage, width: int) -> Table:
+        """Take note of a look, and return what to show on a terminal of some width."""
         from rich.filesize import decimal
         from rich.table import Table
 
@@ -62,10 +62,12 @@ class Screen:
             "Sent": (network.sent_bytes, f"{decimal(int(network.sent_bytes))}/s"),
             "Received": (network.received_bytes, f"{decimal(int(network.received_bytes))}/s"),
         }
+        words = sum(max(map(len, column)) + 2 for column in (values, [t for _, t in values.values()]))
+        room = min(max(width - words, 1), HISTORY)
         table = Table.grid(padding=(0, 2))
         for name, (value, text) in values.items():
             self._graphs[name].add(value)
-            table.add_row(name, str(self._graphs[name]), text)
+            table.add_row(name, str(self._graphs[name])[-room:].rjust(room), text)
         return table
 
 
@@ -82,7 +84,7 @@ def watch(sandbox: Sandbox, interval: float, *, as_json: bool) -> None:
             while True:
                 usage = sandbox.usage()
                 if drawn:
-                    live.update(screen.add(usage), refresh=True)
+                    live.update(screen.add(usage, console.width), refresh=True)
                 elif as_json:
                     print_json(usage)
                 else:
