@@ -7,7 +7,7 @@ TESTS ?= tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-live verify record check lint-description check-generated \
-	check-surface generate bump newest-generator format coverage pythons lowest audit dist clean
+	check-surface generate bump newest-generator format coverage pythons lowest audit dist docs pictures clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -91,6 +91,12 @@ dist: $(READY) ## Build the wheel and the sdist, the same bytes each time, and c
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build
 	@$(BIN)/twine check --strict dist/*
 	@$(BIN)/check-wheel-contents dist/*.whl
+
+docs: $(READY) ## Build the site into site/, to be read without the internet
+	@$(BIN)/python -m scripts.site
+
+pictures: $(READY) ## Make the pictures of docs/ again: make pictures [WHICH="page usage"]
+	@$(BIN)/python -m scripts.pictures $(WHICH)
 
 clean: ## Remove what the other targets made
 	@rm -rf $(VENV) .nox .mypy_cache .pytest_cache .ruff_cache .coverage* dist site

@@ -142,7 +142,10 @@ class ASandbox:
         It needs the extra `sandbox-api[local]`, and Linux with user namespaces.
 
         Args:
-            total, connect, sock_connect, sock_read: as above, in seconds.
+            total: as above, in seconds, as are the next three.
+            connect: as above.
+            sock_connect: as above.
+            sock_read: as above.
             isolation: "bubblewrap"; "podman" or "docker" for a container each; or by name only
                 "none": commands then may do all that you may.
             image: the image of containers, which must be there; by default Docker Hub's
@@ -363,9 +366,12 @@ class ASandbox:
 
         Examples:
 
-            >>> jobs = ({"commands": [f"echo $(({n} * {n}))"]} for n in range(1000))
+            >>> jobs = ({"commands": [f"echo $(({n} * {n}))"]} for n in range(3))
             >>> async for done in sandbox.execute_many(jobs, ordered=True):
             ...     print(done.id, done.result.execution[0].stdout if done.result else done.error)
+            0 0
+            1 1
+            2 4
         """
         from ._batch import Batch
         from ._crew import MOST_HERE, Tasks, submitter, workers
@@ -432,8 +438,9 @@ class ASandbox:
 
         Examples:
 
-            >>> async for done in sandbox.grade("handed-in", {"commands": ["./test"]}, base="test"):
-            ...     print(done.id, done.outcome)
+            >>> graded = sandbox.grade("handed-in", {"commands": ["./test"]}, base="test")
+            >>> sorted([(done.id, done.outcome) async for done in graded])
+            [('alice', 'passed'), ('bob', 'failed')]
         """
         if base is not None:
             if self._server is not None and batch.get("executor") is not None:

@@ -37,7 +37,9 @@ class Job:
 
     Examples:
 
-        >>> Job("alice", {"commands": ["python3 main.py"]}, "handed-in/alice", {"group": 3})
+        >>> job = Job("alice", {"commands": ["python3 main.py"]}, "handed-in/alice", {"group": 3})
+        >>> job.meta
+        {'group': 3}
     """
 
     id: Any
@@ -154,8 +156,10 @@ def submissions(folder: str | os.PathLike[str], config: Config) -> Iterator[Job]
     Examples:
 
         >>> jobs = submissions("handed-in", {"commands": ["python3 main.py"]})
-        >>> for done in sandbox.execute_many(jobs):
+        >>> for done in sandbox.execute_many(jobs, ordered=True):
         ...     print(done.id, done.outcome)
+        alice passed
+        bob failed
     """
     for path in sorted(Path(folder).iterdir()):
         if path.is_dir() and not path.name.startswith("."):

@@ -327,9 +327,12 @@ class Sandbox:
 
         Examples:
 
-            >>> jobs = ({"commands": [f"echo $(({n} * {n}))"]} for n in range(1000))
+            >>> jobs = ({"commands": [f"echo $(({n} * {n}))"]} for n in range(3))
             >>> for done in sandbox.execute_many(jobs, ordered=True):
             ...     print(done.id, done.result.execution[0].stdout if done.result else done.error)
+            0 0
+            1 1
+            2 4
         """
         from ._batch import Batch
         from ._crew import MOST_HERE, Futures, Threads, submitter, workers
@@ -403,8 +406,9 @@ class Sandbox:
 
         Examples:
 
-            >>> for done in sandbox.grade("handed-in", {"commands": ["./test"]}, base="test"):
-            ...     print(done.id, done.outcome)
+            >>> graded = sandbox.grade("handed-in", {"commands": ["./test"]}, base="test")
+            >>> sorted([(done.id, done.outcome) for done in graded])
+            [('alice', 'passed'), ('bob', 'failed')]
         """
         if base is not None:
             if self._server is not None and batch.get("executor") is not None:

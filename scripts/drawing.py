@@ -128,7 +128,11 @@ def drawing() -> str:
         arrow((middle_right, top + height), (middle_right, below - 3)),
         box(LEFT, below, RIGHT + PANEL - LEFT, 40, "made"),
         text(
-            WIDTH / 2, below + 25, "sandbox_client: models, endpoints, checks. Generated", "", "middle"
+            WIDTH / 2,
+            below + 25,
+            "sandbox_client: models, endpoints, checks. Generated",
+            "",
+            "middle",
         ),
         arrow((WIDTH / 2, below + 76), (WIDTH / 2, below + 43)),
         text(WIDTH / 2 + 12, below + 64, "make generate", "note"),

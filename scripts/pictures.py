@@ -130,8 +130,8 @@ def page(server: Public, tab: Tab) -> None:
         tab.scheme(scheme)
         tab.open(f"{server.url}/")
         tab.wait_for("document.getElementById('state').textContent.endsWith('live')")
-        commands = json.dumps("echo \"Hello from $(id -un)\"\npython3 -c 'print(7 ** 2)'")
-        tab.run(f"document.getElementById('commands').value = {commands}")
+        typed = json.dumps("echo \"Hello from $(id -un)\"\npython3 -c 'print(7 ** 2)'")
+        tab.run(f"document.getElementById('commands').value = {typed}")
         tab.run("document.getElementById('go').click()")
         tab.wait_for("!document.getElementById('go').disabled")
         time.sleep(2.5)  # until the numbers hold what was just done
@@ -143,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="scripts.pictures")
     choices = ["architecture", "terminals", "usage", "page"]
     parser.add_argument("which", nargs="*", help=f"of {', '.join(choices)}; by default all")
-    which = parser.parse_args().which or choices
+    which: list[str] = parser.parse_args().which or choices
     if unknown := set(which) - {*choices}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     TARGET.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
 """Build the site: docs/ and what stands beside it, put together, and made into pages.
 
-Pages are put into a folder of their own first, with links that suit them: in the repository a page
-links to `../CHANGELOG.md`, on the site to `changelog.md`. The reference of HTTP gets its files there
-too, so that nothing is fetched when the site is read.
+Pages are put into a folder of their own first, with links that suit them: in the repository a
+page links to `../CHANGELOG.md`, on the site to `changelog.md`. The reference of HTTP gets its files
+there too, so that nothing is fetched when the site is read.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ BESIDE = {
 SHOWN = {"README.md": "index.md", "openapi/sandbox.yaml": "reference/http.md"}
 # Of a page: targets of links and pictures, but not of addresses and places within the page.
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
+
+# What a build says where all is well.
+QUIET = re.compile(r"(Build (started|finished)[^\n]*\n|No issues found\n)*")
+# What searching a page that was opened as a file would fetch; docs/assets/worker.js does as well.
+FETCHED = "https://unpkg.com/iframe-worker/shim"
 
 
 def place(path: str) -> str:
@@ -92,10 +97,15 @@ def build(site: Path) -> int:
         command: list[str | Path] = [zensical, "build", "--strict"]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
         words = done.stdout + done.stderr
-        if done.returncode or "Warning" in words:
+        # Not all that is wrong with a docstring fails it.
+        if done.returncode or not QUIET.fullmatch(words):
             # A warning is told with its place; what Python then says adds nothing to it.
             print(words.partition("Traceback")[0] if "Warning" in words else words, end="")
             return 1
+        for page in (work / "site").rglob("*.html"):
+            at = os.path.relpath(work / "site" / "assets" / "worker.js", page.parent)
+            text = page.read_text(encoding="utf-8")
+            page.write_text(text.replace(FETCHED, at), encoding="utf-8")
         shutil.rmtree(site, ignore_errors=True)
         shutil.move(work / "site", site)
     return 0

@@ -33,6 +33,7 @@ ELSEWHERE = {
     "--host 0.0.0.0": "would let others in",
     "$ sandbox-api serve\n": "goes on until it is interrupted; tests/local/test_server.py",
 }
+PYTHON = re.compile(r"^\s*(class|def|for|with|try)\b", re.MULTILINE)
 # Programs that can't be run: of other packages, or an outline.
 UNRUN = {"docs/moving.md": 2, "docs/batch.md": 1, "docs/architecture.md": 1}
 
@@ -137,7 +138,7 @@ def test_programs_are_run(document: Path) -> None:
     unrun = [
         block
         for language, title, block in BLOCK.findall(document.read_text(encoding="utf-8"))
-        if language in {"", "text"} and re.search(r"^\s*(class|def|for|with|try)\b", block, re.M)
+        if language in {"", "text"} and PYTHON.search(block)
     ]
     assert len(unrun) == UNRUN.get(name(document), 0), unrun
 

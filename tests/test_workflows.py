@@ -48,6 +48,7 @@ def test_nothing_is_run_but_what_runs_here() -> None:
     }
     assert ".ci/run" in runs["test", "test"]
     assert ".ci/run" in runs["publish", "build"]
+    assert runs["docs", "build"] == ["make docs"]
     matrix = jobs["test", "more"]["strategy"]["matrix"]["target"]
     commands = [run for each in runs.values() for run in each]
     made = {run.removeprefix("make ") for run in commands if run.startswith("make ")}

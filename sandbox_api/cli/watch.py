@@ -62,7 +62,9 @@ class Screen:
             "Sent": (network.sent_bytes, f"{decimal(int(network.sent_bytes))}/s"),
             "Received": (network.received_bytes, f"{decimal(int(network.received_bytes))}/s"),
         }
-        words = sum(max(map(len, column)) + 2 for column in (values, [t for _, t in values.values()]))
+        words = sum(
+            max(map(len, column)) + 2 for column in (values, [t for _, t in values.values()])
+        )
         room = min(max(width - words, 1), HISTORY)
         table = Table.grid(padding=(0, 2))
         for name, (value, text) in values.items():

@@ -100,7 +100,7 @@ def sync(text: str) -> str:
 def test_methods_are_documented_in_full(flavour: type) -> None:
     for name in public(flavour).keys() - {"close"}:
         text = inspect.getdoc(getattr(flavour, name)) or ""
-        assert "Example:" in text, name
+        assert "Examples:" in text, name
         own = inspect.signature(getattr(flavour, name)).parameters.keys() - {"self", "options"}
         assert not own or name == "environment" or "Args:" in text, name
         assert name in {"environment", "check"} or "Raises:" in text, name

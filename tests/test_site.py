@@ -1,0 +1,248 @@
+"""The site: it builds without a warning, leads nowhere wrong, and is read everywhere, offline."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import re
+import subprocess
+import sys
+import threading
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from scripts import drawing, pictures, site as scripts_site
+
+from .local.browser import CHROMIUM, Tab, browsing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+NAV = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` does."""
+    folder = tmp_path_factory.mktemp("built") / "site"
+    command: list[str | Path] = [sys.executable, "-m", "scripts.site", "--to", folder]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return folder
+
+
+class Page(HTMLParser):
+    """What a page links to, loads and can be linked to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take note of an element."""
+        given = {name: value or "" for name, value in attrs}
+        if "id" in given:
+            self.ids.add(given["id"])
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        elif tag == "link" and given.get("rel") not in {"canonical", "next", "prev"}:
+            self.loaded.append(given["href"])
+        elif "src" in given:
+            self.loaded.append(given["src"])
+        self.loaded += [part.split()[0] for part in given.get("srcset", "").split(",") if part]
+
+
+def listed(nav: Any) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    elif isinstance(nav, dict):
+        yield from listed(list(nav.values()))
+    else:
+        for each in nav:
+            yield from listed(each)
+
+
+def test_links_lead_somewhere(site: Path) -> None:
+    pages = {path: Page(path) for path in site.rglob("*.html")}
+    wrong: list[str] = []
+    for path, page in pages.items():
+        if path.name == "404.html":  # is shown at any address, so its links begin at the root
+            continue
+        for link in page.links + page.loaded:
+            parts = urlsplit(link)
+            if parts.scheme:
+                outside = parts.scheme == "https" and link not in page.loaded
+                if not outside and parts.scheme != "data":
+                    wrong.append(f"{path}: {link}")
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if target.is_dir():
+                target /= "index.html"
+            found = target.is_file() and (
+                not parts.fragment or unquote(parts.fragment) in pages[target].ids
+            )
+            if not found:
+                wrong.append(f"{path}: {link}")
+    assert wrong == []
+
+
+def test_each_page_can_be_reached(tmp_path: Path) -> None:
+    scripts_site.gather(tmp_path / "docs")
+    pages = {path.relative_to(tmp_path / "docs").as_posix() for path in tmp_path.rglob("*.md")}
+    assert sorted(listed(NAV)) == sorted(pages)
+
+
+def test_what_is_not_on_the_site_is_told() -> None:
+    with pytest.raises(ValueError, match=r"noxfile\.py is not on the site"):
+        scripts_site.mended("[this](../noxfile.py)", "docs/cli.md")
+
+
+def test_a_warning_fails_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gather(folder: Path) -> None:
+        real(folder)
+        (folder / "cli.md").write_text("# Title\n\n[nowhere](#nowhere)\n", encoding="utf-8")
+
+    real = scripts_site.gather
+    monkeypatch.setattr(scripts_site, "gather", gather)
+    assert scripts_site.build(tmp_path / "site") == 1
+    assert not (tmp_path / "site").exists()
+
+
+def test_the_architecture_is_drawn_as_it_is() -> None:
+    drawn = drawing.TARGET.read_text(encoding="utf-8")
+    assert drawn == drawing.drawing(), "make pictures WHICH=architecture"
+    rooms = [*drawing.layers("sandbox_api"), *drawing.layers("sandbox_api.local")]
+    for room in re.findall(r"\w+", " ".join(rooms)):
+        assert f">{room}</text>" in drawn or room == "local"
+
+
+def test_pictures_are_made_and_used() -> None:
+    made = {path.name for path in pictures.TARGET.iterdir()}
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    text = "".join(path.read_text(encoding="utf-8") for path in documents)
+    assert set(re.findall(r"pictures/([\w-]+\.(?:svg|png))", text)) == made
+    script = Path(pictures.__file__).read_text(encoding="utf-8")
+    for name in made - {drawing.TARGET.name}:
+        assert name.partition("-")[0].partition(".")[0] in script
+    for path in pictures.TARGET.glob("*.svg"):
+        # Nothing is fetched by them either.
+        assert not re.search(r"(href|src|url)\W+https?:", path.read_text(encoding="utf-8"))
+
+
+def test_a_terminal_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "TARGET", tmp_path)
+    line = r"printf 'one\ntwo\n\033[1A\033[2K\033[31mthree\033[0m\n'"
+    pictures.terminal("picture", line, tmp_path)
+    drawn = (tmp_path / "picture.svg").read_text(encoding="utf-8")
+    shown = re.findall(r">(\w+)</text>", drawn)
+    assert shown[-2:] == ["one", "three"]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files, and tells nobody."""
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """Where the site is served."""
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with contextlib.ExitStack() as stack:
+        if CHROMIUM is None:
+            pytest.skip("chromium is not installed")
+        yield stack.enter_context(browsing(tmp_path_factory.mktemp("profile")))
+
+
+@pytest.fixture(autouse=True)
+def clean(request: pytest.FixtureRequest) -> None:
+    if "tab" in request.fixturenames:
+        tab: Tab = request.getfixturevalue("tab")
+        tab.urls.clear()
+        tab.complaints.clear()
+
+
+def brightness(tab: Tab, selector: str, colour: str) -> float:
+    """Return how bright the colour of an element is, or of what it stands on, from 0 to 255."""
+    value: float = tab.run(
+        f"(() => {{ let e = document.querySelector('{selector}');"
+        f" while (getComputedStyle(e).{colour} === 'rgba(0, 0, 0, 0)') e = e.parentElement;"
+        " const canvas = document.createElement('canvas').getContext('2d');"
+        f" canvas.fillStyle = getComputedStyle(e).{colour};"
+        " canvas.fillRect(0, 0, 1, 1);"
+        " return canvas.getImageData(0, 0, 1, 1).data.slice(0, 3).reduce((a, b) => a + b) / 3; })()"
+    )
+    return value
+
+
+@pytest.mark.parametrize("page", sorted(set(listed(NAV))))
+def test_it_can_be_read_on_every_screen(page: str, address: str, tab: Tab) -> None:
+    tab.size(390, 844)
+    tab.scheme("dark")
+    tab.open(address + page.replace("README.md", "index.md").removesuffix(".md") + ".html")
+    if page == "reference/http.md":
+        tab.wait_for("document.body.innerText.includes('/execute/')")
+    for scheme in ("dark", "light"):
+        tab.scheme(scheme)
+        shade = "slate" if scheme == "dark" else "default"
+        tab.wait_for(f"document.body.dataset.mdColorScheme === '{shade}'")
+        tab.wait_for("document.getAnimations().every(each => each.playState !== 'running')")
+        # Nothing sticks out at the side, also in a window.
+        for width in (390, 1280):
+            tab.size(width, 844)
+            assert tab.run("document.documentElement.scrollWidth") <= width
+        paper = brightness(tab, "article", "backgroundColor")
+        assert (paper > 128) == (scheme == "light")
+        for selector in ("h1", "article p"):
+            ink = brightness(tab, selector, "color")
+            assert abs(ink - paper) > 90, (scheme, selector)
+    pictures_shown = "[...document.querySelectorAll('article img')]"
+    assert tab.run(f"{pictures_shown}.every(each => each.complete && each.naturalWidth > 0)")
+    assert tab.run(f"{pictures_shown}.every(each => each.alt)")
+    assert tab.complaints == []
+    assert all(url.startswith((address, "data:", "blob:")) for url in tab.urls), tab.urls
+
+
+@pytest.mark.parametrize("opened", ["served", "as files"])
+def test_it_can_be_searched(opened: str, site: Path, address: str, tab: Tab) -> None:
+    start = address if opened == "served" else f"{site.as_uri()}/"
+    tab.open(start + "tutorials/grade.html")
+    tab.run("document.querySelector('.md-search__button').click()")
+    box = (
+        "[...document.querySelectorAll('*')].find(each => each.shadowRoot?.querySelector('dialog'))"
+    )
+    tab.wait_for(f"{box}?.shadowRoot.activeElement?.tagName === 'INPUT'")
+    tab.call("Input.insertText", text="SSLContext")
+    tab.wait_for(f"{box}.shadowRoot.innerHTML.includes('proxies.html')")
+    assert tab.complaints == []
+    assert all(url.startswith((start, "data:", "about:", "blob:")) for url in tab.urls), tab.urls
+
+
+def test_it_can_be_opened_as_files(site: Path, tab: Tab) -> None:
+    for page in ("index.html", "architecture.html", "reference/http.html"):
+        tab.open((site / page).as_uri())
+        tab.wait_for("document.querySelector('article').innerText.length > 100")
+    tab.wait_for("document.body.innerText.includes('/execute/')")
+    assert tab.complaints == []
+    assert all(url.startswith(("file:", "data:", "about:", "blob:")) for url in tab.urls)
