@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,10 @@ def build(folder: Path, umask: int, moment: int) -> Path:
                 shutil.copyfile(ROOT / name, checkout / name)
     finally:
         os.umask(before)
+    # What may lie about there, and does not belong in it.
+    for name in ("site/index.html", "dist/old.whl"):
+        (checkout / name).parent.mkdir()
+        (checkout / name).touch()
     for path in checkout.rglob("*"):
         os.utime(path, (moment, moment))
     subprocess.run(
@@ -64,6 +69,15 @@ def test_builds_are_the_same_bytes(dist: Path, tmp_path: Path) -> None:
     assert names == sorted(path.name for path in other.iterdir())
     for name in names:
         assert (dist / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_nothing_that_was_built_is_in_it(dist: Path) -> None:
+    wheel, sdist = sorted(dist.iterdir())
+    names = zipfile.ZipFile(wheel).namelist()
+    with tarfile.open(sdist) as archive:
+        names += [name.partition("/")[2] for name in archive.getnames()]
+    assert "README.md" in names
+    assert not [name for name in names if name.startswith(("site/", "dist/"))]
 
 
 def test_distributions_are_in_good_form(dist: Path) -> None:

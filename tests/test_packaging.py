@@ -59,7 +59,8 @@ def test_description_has_no_links_that_lead_nowhere(wheel: Path) -> None:
     name = f"sandbox_api-{__version__}.dist-info/METADATA"
     metadata = zipfile.ZipFile(wheel).read(name).decode()
     assert "Description-Content-Type: text/markdown" in metadata
-    assert "- `docs/errors.md`: every exception" in metadata
+    assert "- `docs/cli.md`: the command line" in metadata
+    assert "pictures/" not in metadata
     links = re.findall(r"\]\(([^)]*)\)", metadata)
     assert links
     assert [link for link in links if not link.startswith("https://")] == []
