@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import httpcore
@@ -230,6 +230,12 @@ class BlockingPool(Pool):
     def close(self) -> None:
         self.shut()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class SuspendingPool(Pool):
     """A pool for the tasks of one event loop."""
@@ -245,6 +251,12 @@ class SuspendingPool(Pool):
 
     async def aclose(self) -> None:
         self.shut()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 class Transport(httpx.HTTPTransport):
