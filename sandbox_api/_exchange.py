@@ -169,8 +169,6 @@ class Exchange(Generic[T]):
         """How long the call may take, in seconds, if that is bounded."""
         self.deadline = time.monotonic() + self.total if self.total else math.inf
         """When it must be over, on the monotonic clock."""
-        self.place = f"{call.request['method']} {settings.place(call.request['url'])}"
-        """What is asked, for messages."""
         self.repeatable = call.request["method"] in REPEATABLE
         """Whether the server may be asked twice."""
         self.request: dict[str, Any] = {
@@ -180,9 +178,16 @@ class Exchange(Generic[T]):
             "follow_redirects": False,
         }
         """Arguments of `httpx.Client.stream`."""
+        self._settings = settings
         self._retries = options.get("retries", settings.retries)
         self._server = server
         self._last: Attempt | None = None
+
+    @property
+    def place(self) -> str:
+        """What is asked, for messages."""
+        request = self.call.request
+        return f"{request['method']} {self._settings.place(request['url'])}"
 
     def __iter__(self) -> Iterator[Attempt]:
         delay: float | None = 0.0

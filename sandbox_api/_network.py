@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The family of a host's address, and what a socket of it connects to.
+Address = tuple[int, Any]
+
 # Most that is sent without asking for the time, in bytes: what a record of TLS holds.
 SLICE = 16 * 1024
 
@@ -188,7 +191,7 @@ class TimedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         # One address after the other: the socket module would give each the whole time.
         failure = httpcore.ConnectError(f"{host} has no address")
-        for address in addresses(host, port, left(timeout, httpcore.ConnectTimeout)):
+        for _, (address, *_) in resolve(host, port, left(timeout, httpcore.ConnectTimeout)):
             seconds = left(timeout, httpcore.ConnectTimeout)
             try:
                 return self._timed(
@@ -215,33 +218,60 @@ class TimedBackend(httpcore.NetworkBackend):
     def sleep(self, seconds: float) -> None:
         self._backend.sleep(seconds)
 
+    def cut(self) -> None:
+        """End what is sent over all connections: it fails."""
+        with contextlib.suppress(RuntimeError):  # a thread that adds one meanwhile
+            for stream in [*self.streams]:
+                stream.cut()
 
-def addresses(host: str, port: int, timeout: float | None) -> list[str]:
+    def abandon(self) -> None:
+        """Close all connections in this process only, and whatever is locked."""
+        for stream in [*self.streams]:
+            stream.abandon()
+
+
+def numeric(host: str, port: int) -> list[Address]:
+    """Return the address that a host is given by, or nothing for a name."""
+    with contextlib.suppress(OSError, UnicodeError):
+        return look_up(host, port, socket.AI_NUMERICHOST)
+    return []
+
+
+def look_up(host: str, port: int, flags: int = 0) -> list[Address]:
+    """Return the addresses of a host, as the system's resolver gives them."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, address) for family, *_, address in found]
+
+
+def resolve(host: str, port: int, timeout: float | None) -> list[Address]:
     """Return the addresses of a host.
 
     The system's resolver takes the time it takes, so a thread waits for it, which a process that
     ends does not wait for.
+
+    Raises:
+        httpcore.ConnectError: it has none.
+        httpcore.ConnectTimeout: the resolver took too long.
     """
-    found: list[Any] = []
+    if known := numeric(host, port):
+        return known
+    found: list[Address] = []
     failures: list[OSError | UnicodeError] = []
 
-    def look_up(flags: int = 0) -> None:
+    def ask() -> None:
         try:
-            found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+            found.extend(look_up(host, port))
         except (OSError, UnicodeError) as error:
             failures.append(error)
 
-    look_up(socket.AI_NUMERICHOST)  # an address needs no resolver
-    if not found:
-        failures.clear()
-        thread = threading.Thread(target=look_up, name=f"look-up of {host}", daemon=True)
-        thread.start()
-        thread.join(timeout)
+    thread = threading.Thread(target=ask, name=f"look-up of {host}", daemon=True)
+    thread.start()
+    thread.join(timeout)
     if failures:
         raise httpcore.ConnectError(str(failures[0])) from failures[0]
     if not found:
         raise httpcore.ConnectTimeout(f"looking up {host} took too long")
-    return [str(address[0]) for *_, address in found]
+    return found
 
 
 def close_sockets(traceback: TracebackType | None) -> None:
@@ -337,27 +367,27 @@ def adapt(client: httpx.Client | httpx.AsyncClient) -> None:
             pool._network_backend = ListeningBackend(backend)
 
 
-def abandon(client: httpx.Client) -> None:
+def abandon(client: httpx.Client | httpx.AsyncClient) -> None:
     """Close the connections of a client that came with a fork, without a word on the wire.
 
     `client.close()` could wait for a lock that a thread of the parent held.
     """
+    for network in _networks(client):
+        network.abandon()
+
+
+def cut(client: httpx.Client) -> None:
+    """End the calls that other threads make over a client: what they wait for fails."""
+    for network in _networks(client):
+        network.cut()
+
+
+def _networks(client: httpx.Client | httpx.AsyncClient) -> Iterator[Any]:
+    """Yield what knows the connections of a client: our own pools, and what is below httpcore's."""
     for pool in _pools(client):
-        if isinstance(backend := getattr(pool, "_network_backend", None), TimedBackend):
-            for stream in [*backend.streams]:
-                stream.abandon()
-
-
-def cut_streams(client: httpx.Client) -> None:
-    """End the calls that other threads make over a client: what they wait for fails.
-
-    One that is just connecting may escape.
-    """
-    for pool in _pools(client):
-        if isinstance(backend := getattr(pool, "_network_backend", None), TimedBackend):
-            with contextlib.suppress(RuntimeError):  # a thread that adds one meanwhile
-                for stream in [*backend.streams]:
-                    stream.cut()
+        network = getattr(pool, "_network_backend", pool)
+        if hasattr(network, "abandon"):
+            yield network
 
 
 def _pools(client: httpx.Client | httpx.AsyncClient) -> Iterator[Any]:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 import httpx
 from attrs import frozen
 
+from ._network import adapt
+from ._pool import LIMIT, AsyncTransport, Transport
 from ._version import __version__
 from .exceptions import InvalidURL
 
@@ -25,10 +27,6 @@ if TYPE_CHECKING:
 USER_AGENT = f"sandbox-api/{__version__} python/{platform.python_version()}"
 
 RETRIES = 2
-
-# Shorter than servers keep idle connections (5 s and more), so that none is used that the server is
-# about to close.
-IDLE = 2.0
 
 # Longer than any call takes, and no longer than systems can wait, in seconds.
 FOR_EVER = 1e9
@@ -145,31 +143,38 @@ class Settings:
             options = {**options, "headers": merged({"Authorization": f"Bearer {token}"}, headers)}
         return cls(url, base_url, socket, retries, options)
 
-    def client(self, keep: bool) -> httpx.Client:
-        """Return a new synchronous client, which may keep connections or not.
+    def client(self) -> httpx.Client:
+        """Return a new synchronous client.
 
         Raises:
             InvalidURL: the URL of a proxy can not be used.
         """
-        make = functools.partial(httpx.HTTPTransport, uds=self.socket, **self._transport(keep))
+        options = self._arguments()
         with usable_proxies():
-            return httpx.Client(transport=make() if self.socket else None, **self._arguments(keep))
+            client = httpx.Client(**options)
+        # Not given to it: a client that is given a transport doesn't look for proxies.
+        transport = Transport(options["verify"], self.socket)
+        client._transport = transport  # pyright: ignore[reportPrivateUsage]
+        prepare(client)
+        return client
 
-    def async_client(self, keep: bool) -> httpx.AsyncClient:
-        """Return a new asynchronous client, which may keep connections or not.
+    def async_client(self) -> httpx.AsyncClient:
+        """Return a new asynchronous client.
 
         Raises:
             InvalidURL: the URL of a proxy can not be used.
         """
-        make = functools.partial(httpx.AsyncHTTPTransport, uds=self.socket, **self._transport(keep))
+        options = self._arguments()
         with usable_proxies():
-            return httpx.AsyncClient(
-                transport=make() if self.socket else None, **self._arguments(keep)
-            )
+            client = httpx.AsyncClient(**options)
+        transport = AsyncTransport(options["verify"], self.socket)
+        client._transport = transport  # pyright: ignore[reportPrivateUsage]
+        prepare(client)
+        return client
 
-    def address(self, path: str) -> str:
+    def address(self, path: str) -> httpx.URL | str:
         """Return the whole URL of a path below the sandbox's."""
-        return f"{self.base_url}{path.lstrip('/')}"
+        return parsed(f"{self.base_url}{path.lstrip('/')}")
 
     def place(self, path: str) -> str:
         """Return what is shown of that URL: without a query, for it may hold secrets."""
@@ -193,33 +198,19 @@ class Settings:
                     "the path of the certificate authorities, or make the client where it is used"
                 )
 
-    def _arguments(self, keep: bool) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         options = self.options
-        ours = {"User-Agent": USER_AGENT}
-        if not keep:
-            # Its connections are closed at once, and never lie idle in the pool: there, one thread
-            # of httpcore's may close what it has just given to another.
-            ours["Connection"] = "close"
         return {
             "auth": options.get("auth"),
             "cookies": options.get("cookies"),
             "proxy": options.get("proxy"),
-            **self._transport(keep),
-            "headers": merged(ours, options.get("headers", {})),
+            "verify": self._context(),
+            "limits": httpx.Limits(max_connections=LIMIT, max_keepalive_connections=0),
+            "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
             "event_hooks": {name: [*hooks] for name, hooks in options.get("hooks", {}).items()},
             "follow_redirects": False,
             # A proxy can't reach a socket of this machine.
             "trust_env": options.get("trust_env", True) and self.socket is None,
-        }
-
-    def _transport(self, keep: bool) -> dict[str, Any]:
-        return {
-            "limits": httpx.Limits(
-                max_connections=100,
-                max_keepalive_connections=100 if keep else 0,
-                keepalive_expiry=IDLE,
-            ),
-            "verify": self._context(),
         }
 
     def _context(self) -> ssl.SSLContext:
@@ -309,6 +300,33 @@ def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:
                 f"the value of {name!r} has white space at an end, or a line break: strip it"
             )
     return headers  # pyright: ignore[reportUnknownVariableType]
+
+
+@functools.lru_cache(64)
+def parsed(url: str) -> httpx.URL | str:
+    """Return a URL ready to be used, or as it is where it can't be, as httpx will say."""
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL:
+        return url
+
+
+class Cookies(httpx.Cookies):
+    """httpx's, which take 12 us to find that a reply sets none."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        if "Set-Cookie" in response.headers:
+            super().extract_cookies(response)
+
+
+def prepare(client: httpx.Client | httpx.AsyncClient) -> None:
+    """Make calls lighter, and those that go through proxies, if any, as reliable as the others."""
+    client._cookies = Cookies(client._cookies)  # pyright: ignore[reportPrivateUsage]
+    if client._mounts:  # pyright: ignore[reportPrivateUsage]
+        adapt(client)
+        # Their connections are closed at once: the proxy may be closing one that is idle, and in
+        # httpcore's pool one thread may close what it has just given to another.
+        client.headers["Connection"] = "close"
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import httpx
 
 from . import _operations
 from ._exchange import Exchange, Overdue
-from ._network import adapt
+from ._network import abandon, adapt
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings, redacted, seconds, smallest
 from ._target import Target
@@ -118,9 +118,9 @@ class ASandbox:
         self._given = http_client
         if http_client is not None:
             adapt(http_client)
-        # Of one event loop in one process, for others can't share them; by whether they are kept.
+        # Of one event loop in one process, for others can't share it.
         self._place: tuple[object, int] = (None, 0)
-        self._clients: dict[bool, httpx.AsyncClient] = {}
+        self._made: httpx.AsyncClient | None = None
         self._server: LocalServer | None = None
         self._start: dict[str, Any] = {}  # how that was started
         self._closed = False
@@ -189,7 +189,7 @@ class ASandbox:
             what = "http_client" if self._given is not None else "local sandbox"
             raise TypeError(f"an ASandbox with a {what} of its own can't be pickled")
         self._settings.check_pickling()
-        return {**self.__dict__, "_place": (None, 0), "_clients": {}}
+        return {**self.__dict__, "_place": (None, 0), "_made": None}
 
     async def __aenter__(self) -> Self:
         return self
@@ -205,15 +205,17 @@ class ASandbox:
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
+            if self._made is not None:
+                abandon(self._made)
 
     async def close(self) -> None:
         """Close the connections, and stop the local sandbox if there is one."""
         self._closed = True
-        clients, self._clients = self._clients, {}
-        # The connections of another loop can't be closed in this one, and are gone with that.
-        if self._place == (anyio.lowlevel.current_token(), os.getpid()):
-            for client in clients.values():
-                await client.aclose()
+        client, self._made = self._made, None
+        if client is not None and self._place == (anyio.lowlevel.current_token(), os.getpid()):
+            await client.aclose()
+        elif client is not None:
+            abandon(client)
         if self._server is not None:
             await anyio.to_thread.run_sync(self._server.stop)
 
@@ -794,30 +796,26 @@ class ASandbox:
         # No step takes longer than the call, so that the one which is too slow is named.
         left = exchange.deadline - time.monotonic() if exchange.total else None
         steps = {name: smallest(bound, left) for name, bound in self._steps.items()}
-        client = self._client(exchange.repeatable)
-        return client.stream(**exchange.request, timeout=httpx.Timeout(**steps))
+        return self._client().stream(**exchange.request, timeout=httpx.Timeout(**steps))
 
-    def _client(self, keep: bool) -> httpx.AsyncClient:
-        """Return what sends requests, over connections that are kept or not.
-
-        What can't be repeated gets a new one: the server may be closing one that is idle.
-        """
+    def _client(self) -> httpx.AsyncClient:
+        """Return what sends requests in this event loop."""
         if self._given is not None:
             return self._given
         if self._closed:
             raise RuntimeError(f"{self!r} is closed")
         place = anyio.lowlevel.current_token(), os.getpid()
-        if self._place != place and self._place[1] == place[1]:
+        if self._made is not None and self._place == place:
+            return self._made
+        if self._made is not None and self._place[1] == place[1]:
             raise RuntimeError(
                 f"{self!r} was used in another event loop before, which its connections belong "
                 "to: make one in each loop"
             )
-        if self._place != place:
-            self._place, self._clients = place, {}
-        if keep not in self._clients:
-            self._clients[keep] = self._settings.async_client(keep)
-            adapt(self._clients[keep])
-        return self._clients[keep]
+        if self._made is not None:
+            abandon(self._made)
+        self._place, self._made = place, self._settings.async_client()
+        return self._made
 
     def _elsewhere(self) -> tuple[Sandbox, Callable[[], object]]:
         """Return a synchronous sandbox for threads, and what those of other processes are made of.

@@ -14,7 +14,7 @@ import httpx
 
 from . import _operations
 from ._exchange import Exchange
-from ._network import Until, abandon, adapt, cut_streams
+from ._network import Until, abandon, adapt, cut
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings, redacted, seconds
 from ._target import Target
@@ -98,8 +98,8 @@ class Sandbox:
         self._given = http_client
         if http_client is not None:
             adapt(http_client)
-        # By process, for a forked child can't share connections, and by whether they are kept.
-        self._clients: dict[tuple[int, bool], httpx.Client] = {}
+        # By process, for a forked child can't share connections.
+        self._clients: dict[int, httpx.Client] = {}
         self._closed = False
         self._server: LocalServer | None = None
         self._start: dict[str, Any] = {}  # how that was started
@@ -177,7 +177,7 @@ class Sandbox:
     def close(self) -> None:
         """Close the connections, and stop the local sandbox if there is one."""
         self._closed = True
-        for (process, _), client in self._clients.items():
+        for process, client in self._clients.items():
             close_in(process, client)
         if self._server is not None:
             self._server.stop()
@@ -739,27 +739,23 @@ class Sandbox:
     def _stream(self, exchange: Exchange[Any]) -> AbstractContextManager[httpx.Response]:
         until = Until(exchange.deadline) if exchange.total else None
         timeout = httpx.Timeout(until, pool=until and float(until))
-        return self._client(exchange.repeatable).stream(**exchange.request, timeout=timeout)
+        return self._client().stream(**exchange.request, timeout=timeout)
 
-    def _client(self, keep: bool) -> httpx.Client:
-        """Return what sends requests, over connections that are kept or not.
-
-        What can't be repeated gets a new one: the server may be closing one that is idle.
-        """
+    def _client(self) -> httpx.Client:
+        """Return what sends requests in this process."""
         if self._given is not None:
             return self._given
         if self._closed:
             raise RuntimeError(f"{self!r} is closed")
         process = os.getpid()
-        if client := self._clients.get((process, keep)):
+        if client := self._clients.get(process):
             return client
-        for (maker, _), inherited in [*self._clients.items()]:
+        for maker, inherited in [*self._clients.items()]:
             if maker != process:
                 abandon(inherited)
-        made = self._settings.client(keep)
-        adapt(made)
+        made = self._settings.client()
         # Two threads may come here at once; only one's client is kept.
-        client = self._clients.setdefault((process, keep), made)
+        client = self._clients.setdefault(process, made)
         if client is made:
             weakref.finalize(self, close_in, process, made)  # old code never closed anything
         return client
@@ -774,7 +770,7 @@ class Sandbox:
         """End the calls that other threads make, but not over a client that was given."""
         self._closed = True
         for client in [*self._clients.values()]:
-            cut_streams(client)
+            cut(client)
             client.close()
 
     def _elsewhere(self) -> object:

@@ -446,11 +446,11 @@ class FakeSettings(Settings):
         same = {each.name: getattr(settings, each.name) for each in fields(Settings)}
         return cls(**same, server=server)
 
-    def client(self, keep: bool) -> httpx.Client:
+    def client(self) -> httpx.Client:
         """Return a client that sends nothing."""
         return httpx.Client(**self._fake())
 
-    def async_client(self, keep: bool) -> httpx.AsyncClient:
+    def async_client(self) -> httpx.AsyncClient:
         """Return a client that sends nothing."""
         return httpx.AsyncClient(**self._fake())
 

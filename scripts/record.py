@@ -162,11 +162,11 @@ def main() -> None:
     cases = recorded.load(options.cases or recorded.recordings_of(""))
     try:
         settings = Settings.of(options.url, {}, given=None, awaited=False)
-        with settings.client(keep=True) as client:
+        with settings.client() as client:
             client.timeout = httpx.Timeout(60)
             wire = Wire(
                 client,
-                settings.address(""),
+                str(settings.base_url),
                 socket=settings.socket,
                 rate=options.rate,
                 most=4 * len(cases),

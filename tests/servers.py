@@ -29,6 +29,12 @@ class RawServer:
     def __init__(self, port: int = 0) -> None:
         self.answer: bytes | Answer = reply()
         self.requests: list[bytes] = []
+        self.asks = True
+        """Whether to ask for bodies where a client expects that."""
+        self.instead: bytes | None = None
+        """What to answer in place of asking, before hanging up."""
+        self.heads = 0
+        """How many requests came, as far as their heads."""
         self.forget = False
         """Whether to keep no bodies, for large ones."""
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -61,12 +67,13 @@ class RawServer:
         with connection, contextlib.suppress(OSError):
             while request := self._read(connection):
                 self.requests.append(request)
-                if isinstance(self.answer, bytes):
-                    connection.sendall(self.answer)
-                    if b"Content-Length:" not in self.answer:
+                answer = self.answer
+                if isinstance(answer, bytes):
+                    connection.sendall(answer)
+                    if b"Content-Length:" not in answer:
                         return
                 else:
-                    self.answer(connection, request)
+                    answer(connection, request)
 
     def _read(self, connection: socket.socket) -> bytes:
         """Return a whole request, or nothing where the client hung up."""
@@ -81,6 +88,13 @@ class RawServer:
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
+        self.heads += 1
+        if b"\r\nexpect: 100-continue" in head.lower():
+            if self.instead is not None:
+                connection.sendall(self.instead)
+                return b""
+            if self.asks:
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         received = len(body)
         chunks = [body]
         while received < length:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -52,7 +53,10 @@ def _reader(kind: type) -> Reader:
     boolean = kind is bool
 
     def read(value: Any) -> Any:
-        if isinstance(value, types) and (value.__class__ is bool) is boolean:  # as _is, inline
+        # As _is does, inline, and the most likely first.
+        if value.__class__ is kind or (
+            isinstance(value, types) and (value.__class__ is bool) is boolean
+        ):
             return value
         raise _unexpected(value, kind)
 
@@ -65,6 +69,9 @@ integer = _reader(int)
 string = _reader(str)
 _list = _reader(list)
 _object = _reader(dict)
+
+# The readers that leave a value of exactly one type as it is.
+PLAIN: dict[Reader, type] = {boolean: bool, integer: int, string: str}
 
 
 def number(value: Any) -> float:
@@ -135,6 +142,8 @@ def array(read: Reader, least: int = 0, most: int | None = None) -> Reader:
             few, count = len(items) < least, least if len(items) < least else most
             bound = f"at {'least' if few else 'most'} {count} item{'s' * (count != 1)}"
             raise DescriptionError(Fault(f"must have {bound}, not {len(items)}"))
+        if {*map(type, items)} == {PLAIN.get(read)}:  # in one go
+            return [*items]
         result: list[Any] = []
         faults: list[Fault] = []
         for index, item in enumerate(items):
@@ -153,9 +162,12 @@ def members(read: Reader) -> Reader:
     """Return a reader of objects whose members are all read by `read`."""
 
     def read_members(value: Any) -> dict[str, Any]:
+        _object(value)
+        if {*map(type, value.values())} == {PLAIN.get(read)}:  # in one go
+            return {**value}
         result: dict[str, Any] = {}
         faults: list[Fault] = []
-        for key, member in _object(value).items():
+        for key, member in value.items():
             try:
                 result[key] = read(member)
             except DescriptionError as error:
@@ -260,10 +272,9 @@ def json_body(response: httpx.Response) -> Any:
         DescriptionError: its body is not JSON.
     """
     try:
-        text = response.content.decode("utf-8-sig")
-        if _too_deep(text):
+        if _too_deep(response.content):
             raise ValueError(f"nested more than {DEPTH} deep")
-        return json.loads(text)
+        return json.loads(response.content.decode("utf-8-sig"))
     except ValueError as error:
         raise DescriptionError(Fault(f"must be JSON ({error})")) from error
 
@@ -271,19 +282,32 @@ def json_body(response: httpx.Response) -> Any:
 # Deepest JSON that is parsed. At Python's own limit, the finalizers of other objects, which a
 # garbage collection may run at any moment, would fail.
 DEPTH = 100
-# To the end of the text where it is not closed, so that no part of it is looked at twice.
-_STRING = re.compile(r'"(?:[^"\\]|\\.?)*+"?', re.DOTALL)
+_STRING = re.compile(rb'"[^"]*"?')
+_LEAF = re.compile(rb"\[\]|\{\}")
+_OTHERS = bytes({*range(256)} - {*b'[]{}"'})
 
 
-def _too_deep(text: str) -> bool:
-    if text.count("[") + text.count("{") <= DEPTH:
+def _too_deep(content: bytes) -> bool:
+    """Tell whether JSON is nested too deep; in few passes over it, none of them in Python."""
+    if content.count(b"[") + content.count(b"{") <= DEPTH:
         return False
-    depth = 0
-    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        if depth > DEPTH:
-            return True
-    return False
+    if b"\\" in content:
+        content = content.replace(rb"\\", b"").replace(rb"\"", b"")
+    # Two quotes side by side are an empty string, or the end of one and the beginning of another.
+    brackets = _STRING.sub(b"", content.translate(None, _OTHERS).replace(b'""', b""))
+    leaves = 1
+    for _ in range(DEPTH):
+        brackets, leaves = _LEAF.subn(b"", brackets)
+        if not leaves:
+            break
+    # What is left has more levels, or is no JSON, and must not be taken for that too late.
+    return (
+        bool(leaves and _LEAF.search(brackets))
+        or max(
+            itertools.accumulate((1 if bracket in b"[{" else -1 for bracket in brackets), initial=0)
+        )
+        > DEPTH
+    )
 
 
 def content_length(response: httpx.Response) -> int:

@@ -47,10 +47,10 @@ def verify(
         ConnectionFailed: the server does not answer, or answers nobody without a token.
     """
     settings = Settings.of(url, {}, given=None, awaited=False)
-    client = http_client or settings.client(keep=True)
+    client = http_client or settings.client()
     client.timeout = httpx.Timeout(timeout)
     try:
-        wire = Wire(client, settings.address(""), socket=settings.socket, rate=rate, most=most)
+        wire = Wire(client, str(settings.base_url), socket=settings.socket, rate=rate, most=most)
         described = Described(description if description is not None else newest())
         version = described.document["info"]["version"]
         cases = recorded.load(recordings or recorded.recordings_of(version))

@@ -72,6 +72,7 @@ class Busy:
             with contextlib.suppress(TimeoutError):
                 if not connection.recv(1):
                     self.left.set()
+            connection.settimeout(None)
         with self._lock:
             self.busy -= 1
             if not refuse:

@@ -169,6 +169,10 @@ def test_json_cut_where_no_length_is_announced(
         ("", "must be JSON"),
         ("[" * 100_000, "must be JSON (nested more than 100 deep)"),
         ('{"a":' * 101, "must be JSON (nested more than 100 deep)"),
+        ("[[]," * 99 + "{}" + "]" * 99, "the value: must be an object"),
+        ("[[]," * 100 + "{}" + "]" * 100, "must be JSON (nested more than 100 deep)"),
+        ("[]," * 200 + '{"a":[' * 51 + "]}" * 51, "must be JSON (nested more than 100 deep)"),
+        ("]" * 200 + "[" * 99, "must be JSON (Expecting value"),
         # What is in strings neither nests nor closes.
         ('["]]]]]", ' * 101, "must be JSON (nested more than 100 deep)"),
         (r'["\"]]]]]", ' * 101, "must be JSON (nested more than 100 deep)"),

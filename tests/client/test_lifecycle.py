@@ -48,19 +48,19 @@ def test_threads_share_a_sandbox(raw_server: RawServer) -> None:
     assert len(sandbox._clients) == 1
 
 
-def test_connection_of_an_execution_is_never_given_to_another(
-    connect: Callable[..., Sandbox], raw_server: RawServer
-) -> None:
-    # Idle in a pool that keeps none, it could be given to one thread and closed by another: about
-    # one execution in 15,000 failed by a bad file descriptor.
-    raw_server.answer = OK
-    sandbox = connect(raw_server.url)
-    sandbox.execute(CONFIG)
-    raw_server.answer = reply("404 Not Found")
-    sandbox.check("x")
-    execution, check = (request.lower() for request in raw_server.requests)
-    assert b"\r\nconnection: close\r\n" in execution
-    assert b"\r\nconnection: keep-alive\r\n" in check
+def test_threads_share_connections(raw_server: RawServer) -> None:
+    connections: set[socket.socket] = set()
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connections.add(connection)
+        connection.sendall(OK)
+
+    raw_server.answer = answer
+    with Sandbox(raw_server.url) as sandbox, ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda _: sandbox.execute(CONFIG), range(400)):
+            pass
+    assert len(raw_server.requests) == 400
+    assert len(connections) <= 8
 
 
 def test_fork_does_not_share_connections(raw_server: RawServer) -> None:
@@ -80,7 +80,7 @@ def test_fork_does_not_share_connections(raw_server: RawServer) -> None:
     if not child:
         try:
             fine = sandbox.check("x") == 0
-            fine = fine and sandbox._clients[os.getpid(), True] is not inherited
+            fine = fine and sandbox._clients[os.getpid()] is not inherited
             os._exit(0 if fine else 1)
         finally:
             os._exit(2)
@@ -99,15 +99,16 @@ def test_forked_child_spares_the_parents_client(
     sandbox = Sandbox(url, retries=0, verify=str(certificate))
     sandbox.request("GET", "/") if secure else sandbox.check("x")
     (client,) = sandbox._clients.values()
-    (stream,) = client._transport._pool._network_backend.streams  # type: ignore[attr-defined]
-    connection = stream.get_extra_info("socket")
+    pool: Any = client._transport._pool  # type: ignore[attr-defined]
+    (kept,) = pool._connections
+    connection = kept._socket
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
         child = os.fork()
     if not child:
         try:
             # As a thread of the parent would hold it: closing the client would wait for ever.
-            client._transport._pool._optional_thread_lock._lock.acquire()  # type: ignore[attr-defined]
+            pool._lock.acquire()
             close_in(os.getppid(), client)
             spared = not client.is_closed and connection.fileno() >= 0
             abandon(client)

@@ -1,8 +1,10 @@
-"""Through a proxy that is reached by TLS itself, to a server that is: TLS inside of TLS."""
+"""Through proxies, also one that is reached by TLS itself: TLS inside of TLS."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import selectors
 import socket
@@ -14,13 +16,18 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from sandbox_api import ConnectionFailed, Sandbox, TimedOut
+from sandbox_api import ASandbox, ConnectionFailed, Sandbox, TimedOut
+
+from ..servers import reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from pathlib import Path
 
+    from ..servers import RawServer
+
 BOUND = 0.6
+OK = reply("200 OK", json.dumps({"status": 0, "execution": [], "total_time": 0.1}))
 
 
 class Proxy:
@@ -121,3 +128,47 @@ def test_inner_handshake_that_stalls(
     with pytest.raises(TimedOut, match="timed out"):
         sandbox.usage()
     assert time.monotonic() - started < BOUND * 1.1 + 0.8
+
+
+def test_connection_through_a_proxy_is_used_once(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    connections: set[socket.socket] = set()
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connections.add(connection)
+        connection.sendall(OK)
+
+    raw_server.answer = answer
+    sandbox = connect("http://sandbox.example", proxy=raw_server.url)
+    for _ in range(2):
+        assert sandbox.execute({"commands": ["true"]}).ok
+    assert len(connections) == 2
+    for request in raw_server.requests:
+        assert request.startswith(b"POST http://sandbox.example/execute/ HTTP/1.1\r\n")
+        assert b"\r\nconnection: close\r\n" in request.lower()
+
+
+def test_body_of_a_users_authentication_that_only_tasks_can_read(raw_server: RawServer) -> None:
+    raw_server.answer = OK
+
+    class Auth(httpx.Auth):
+        async def async_auth_flow(
+            self, request: httpx.Request
+        ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+            async def body() -> AsyncIterator[bytes]:
+                yield b"user="
+                yield b"me"
+
+            headers = {"Content-Length": "7"}
+            login = httpx.Request("POST", raw_server.url, content=body(), headers=headers)
+            await (yield login).aread()
+            yield request
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url, auth=Auth()) as sandbox:
+            assert (await sandbox.execute({"commands": ["true"]})).ok
+
+    asyncio.run(main())
+    assert raw_server.requests[0].endswith(b"\r\n\r\nuser=me")
+    assert len(raw_server.requests) == 2

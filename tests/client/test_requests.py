@@ -201,7 +201,10 @@ def test_connection_is_kept(connect: Callable[..., Sandbox], raw_server: RawServ
     for _ in range(3):
         sandbox.check("x")
     assert len(connections) == 1
-    # But what can't be repeated is not sent where the server may be hanging up.
     for _ in range(3):
         sandbox.execute({"commands": ["true"]})
+    assert len(connections) == 1
+    # But what can't be repeated, and has no body to hold back, is not sent over one that was idle.
+    for _ in range(3):
+        sandbox.request("POST", "x")
     assert len(connections) == 4

@@ -217,7 +217,7 @@ def test_idle_connection_that_the_server_closes(
 def test_idle_connections_are_given_up_soon(
     connect: Callable[..., Sandbox], raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandbox_api._settings.IDLE", 0.1)
+    monkeypatch.setattr("sandbox_api._pool.IDLE", 0.1)
     connections: set[socket.socket] = set()
 
     def answer(connection: socket.socket, _: bytes) -> None:
@@ -232,6 +232,99 @@ def test_idle_connections_are_given_up_soon(
     time.sleep(0.2)
     sandbox.check("x")
     assert len(connections) == 2
+
+
+def expects(request: bytes) -> bool:
+    return b"\r\nexpect: 100-continue\r\n" in request.lower()
+
+
+def test_body_is_held_back_only_where_a_connection_was_idle(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = OK
+    sandbox = connect(raw_server.url)
+    for _ in range(3):
+        sandbox.execute({"commands": ["true"]})
+    raw_server.answer = reply("404 Not Found")
+    sandbox.check("x")
+    assert [*map(expects, raw_server.requests)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("refusal", ["silence", "417 Expectation Failed", "closing"])
+def test_server_that_does_not_ask_for_bodies(
+    refusal: str,
+    connect: Callable[..., Sandbox],
+    raw_server: RawServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sandbox_api._connection.CONTINUE", 0.1)
+    raw_server.answer = OK
+    raw_server.asks = False
+    if refusal != "silence":
+        raw_server.instead = b"" if refusal == "closing" else reply(refusal)
+    sandbox = connect(raw_server.url)
+    started = time.monotonic()
+    for _ in range(5):
+        assert sandbox.execute({"commands": ["true"]}) == RESULT
+    # Each was sent whole once, and held back no more once the server was known for that.
+    assert len(raw_server.requests) == 5
+    assert not any(map(expects, raw_server.requests))
+    assert raw_server.heads == 5 + (4 if refusal == "closing" else 1)
+    assert time.monotonic() - started < 2
+
+
+def test_waiting_for_a_server_to_ask_takes_no_more_than_its_share_of_a_call(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = OK
+    raw_server.asks = False
+    sandbox = connect(raw_server.url, 0.8)
+    for _ in range(3):
+        assert sandbox.execute({"commands": ["true"]}) == RESULT
+
+
+def test_answer_in_place_of_asking_for_the_body(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = OK
+    sandbox = connect(raw_server.url, retries=0)
+    sandbox.execute({"commands": ["true"]})
+    raw_server.instead = reply("503 Service Unavailable", "Sandbox overloaded")
+    with pytest.raises(Sandbox503, match="Sandbox overloaded"):
+        sandbox.execute({"commands": ["true"]})
+    raw_server.instead = None
+    assert sandbox.execute({"commands": ["true"]}) == RESULT
+    assert len(raw_server.requests) == 2
+
+
+def test_server_that_asks_for_a_body_and_hangs_up(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = OK
+    sandbox = connect(raw_server.url)
+    sandbox.execute({"commands": ["true"]})
+    raw_server.answer = lambda connection, _: connection.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(ConnectionFailed):
+        sandbox.execute({"commands": ["true"]})
+    assert len(raw_server.requests) == 2
+
+
+def test_connection_of_a_head_with_a_body_is_not_used_again(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    # As the real server answers, where it announces no length.
+    connections: set[socket.socket] = set()
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connections.add(connection)
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
+        connection.sendall(b"<h1>Not Found</h1>")
+
+    raw_server.answer = answer
+    sandbox = connect(raw_server.url)
+    for _ in range(3):
+        assert sandbox.check("x") == 0
+    assert len(connections) == 3
 
 
 def test_retry_is_logged(

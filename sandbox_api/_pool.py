@@ -1,0 +1,273 @@
+"""Connections in use, and idle ones for other requests, below httpx.
+
+httpcore's pool looks at every connection for each request, and can't tell whether a server that
+closed one had read the request. These take its place; what goes through proxies stays with it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import httpcore
+import httpx
+
+from ._connection import NotAsked, Stale, connect, has_body
+from ._waiting import Signal, block, suspend
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+
+    from ._connection import Connection, Origin, Timeouts
+    from ._waiting import Step
+
+# Most connections at a time.
+LIMIT = 100
+
+# Shorter than servers keep idle connections (5 s and more), in seconds.
+IDLE = 2.0
+
+
+class Pool:
+    """What both flavours share. Idle connections are reused, the last first."""
+
+    def __init__(self, context: ssl.SSLContext, path: str | None, event: Callable[[], Any]) -> None:
+        context.set_alpn_protocols(["http/1.1"])
+        self._context = context
+        self._path = path
+        self._event = event
+        self._lock = threading.Lock()
+        self._places = LIMIT
+        self._waiting: deque[Any] = deque()  # the events of requests that have none
+        self._connections: set[Connection] = set()
+        self._idle: list[Connection] = []
+        # Whether the server asks for bodies where it is told to, as far as is known.
+        self._asks = True
+        self._closed = False
+
+    def handle(self, request: httpcore.Request) -> Generator[Step, Any, httpcore.Response]:
+        """Send a request, and return the response when its head has come."""
+        extensions: dict[str, Any] = request.extensions  # type: ignore[assignment]
+        timeouts: Timeouts = extensions.get("timeout", {})
+        yield from self._take_place(timeouts.get("pool"))
+        try:
+            connection = yield from self._ask(request, timeouts, extensions.get("sni_hostname"))
+        except BaseException:
+            self._leave_place()
+            raise
+        response = connection.response
+        assert response is not None  # noqa: S101 (or there would be an exception)
+        return httpcore.Response(
+            response.status_code,
+            headers=response.headers.raw_items(),
+            content=Body(self, connection, timeouts.get("read")),
+            extensions={
+                "http_version": b"HTTP/" + response.http_version,
+                "reason_phrase": response.reason,
+            },
+        )
+
+    def take_back(self, connection: Connection) -> None:
+        """Take back the connection of a reply that nobody will read on."""
+        if self._closed or not connection.recycle():
+            self._drop(connection)
+        else:
+            with self._lock:
+                self._idle.append(connection)
+                old = [self._idle.pop(0) for _ in self._idle[:-1] if expired(self._idle[0])]
+            for each in old:
+                self._drop(each)
+        self._leave_place()
+
+    def shut(self) -> None:
+        """Close all connections; what is sent over them fails."""
+        self._closed = True
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            self._drop(connection)
+        self.cut()
+
+    def cut(self) -> None:
+        """End what is sent over all connections: it fails."""
+        for connection in self._connections.copy():
+            connection.cut()
+
+    def abandon(self) -> None:
+        """Close all connections in this process only, and whatever is locked."""
+        for connection in self._connections.copy():
+            connection.close()
+
+    def _ask(
+        self, request: httpcore.Request, timeouts: Timeouts, name: str | None
+    ) -> Generator[Step, Any, Connection]:
+        url = request.url
+        origin = url.scheme, url.host, url.port or (443 if url.scheme == b"https" else 80)
+        body = has_body(request)
+        connection = None
+        if self._asks if body else request.method in {b"GET", b"HEAD"}:
+            connection = self._take_idle(origin)
+        while True:
+            if connection is None:
+                connection = yield from self._connect(origin, name, timeouts.get("connect"))
+            try:
+                yield from connection.ask(request, timeouts, body=body)
+            except Stale as reason:
+                self._drop(connection)
+                self._asks = self._asks and not isinstance(reason, NotAsked)
+                connection = None
+            except BaseException:
+                self._drop(connection)
+                raise
+            else:
+                return connection
+
+    def _connect(
+        self, origin: Origin, name: str | None, timeout: float | None
+    ) -> Generator[Step, Any, Connection]:
+        with self._lock:
+            full = len(self._connections) >= LIMIT and self._idle
+            oldest = self._idle.pop(0) if full else None
+        if oldest is not None:
+            self._drop(oldest)
+        connection = yield from connect(origin, self._path, self._context, name, timeout)
+        self._connections.add(connection)
+        if self._closed:  # meanwhile
+            connection.cut()
+        return connection
+
+    def _take_idle(self, origin: Origin) -> Connection | None:
+        """Return the connection that was used last, if it can be used again."""
+        while True:
+            with self._lock:
+                for index in range(len(self._idle) - 1, -1, -1):
+                    if self._idle[index].origin == origin:
+                        connection = self._idle.pop(index)
+                        break
+                else:
+                    return None
+            if not expired(connection) and connection.alive:
+                return connection
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        connection.close()
+        self._connections.discard(connection)
+
+    def _take_place(self, timeout: float | None) -> Generator[Step, Any, None]:
+        with self._lock:
+            if self._places:
+                self._places -= 1
+                return
+            event = self._event()
+            self._waiting.append(event)
+        come = False
+        try:
+            come = yield Signal(event, timeout)
+        finally:
+            if not come:
+                with self._lock:
+                    waiting = event in self._waiting
+                    if waiting:
+                        self._waiting.remove(event)
+                if not waiting:  # it came too late
+                    self._leave_place()
+        if not come:
+            raise httpcore.PoolTimeout("no connection became free in time")
+
+    def _leave_place(self) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._places += 1
+
+
+def expired(connection: Connection) -> bool:
+    """Tell whether a connection was idle too long."""
+    return time.monotonic() - connection.since > IDLE
+
+
+class Body:
+    """The body of a reply, for both flavours to read."""
+
+    def __init__(self, pool: Pool, connection: Connection, timeout: float | None) -> None:
+        self._pool = pool
+        self._connection = connection
+        self._timeout = timeout
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        while not self._connection.ended:
+            yield block(self._connection.read(self._timeout))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while not self._connection.ended:
+            yield await suspend(self._connection.read(self._timeout))
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._pool.take_back(self._connection)
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+class BlockingPool(Pool):
+    """A pool for threads."""
+
+    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
+        super().__init__(context, path, threading.Event)
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        return block(self.handle(request))
+
+    def close(self) -> None:
+        self.shut()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class SuspendingPool(Pool):
+    """A pool for the tasks of one event loop."""
+
+    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
+        super().__init__(context, path, anyio.Event)
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        stream: Any = request.stream
+        if not hasattr(stream, "__iter__"):  # what a user's authentication may send
+            request.stream = httpx.ByteStream(b"".join([chunk async for chunk in stream]))
+        return await suspend(self.handle(request))
+
+    async def aclose(self) -> None:
+        self.shut()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class Transport(httpx.HTTPTransport):
+    """httpx's transport over such a pool; what traces httpx's own sees this one too."""
+
+    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
+        self._pool: Any = BlockingPool(context, path)
+
+
+class AsyncTransport(httpx.AsyncHTTPTransport):
+    """The same for tasks."""
+
+    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
+        self._pool: Any = SuspendingPool(context, path)
