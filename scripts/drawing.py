@@ -73,14 +73,37 @@ def arrow(*points: tuple[float, float]) -> str:
     return f'<polyline points="{path}" class="arrow" marker-end="url(#tip)"/>'
 
 
-def row(x: float, y: float, layer: str, without: str) -> list[str]:
-    """Return the rooms of a layer: apart, or side by side where they may import each other."""
-    rooms = [room for room in re.split(r" [|:] ", layer) if room != without]
-    gap = 2 if ":" in layer else 8
-    widths = [len(room) * CHARACTER + 8 for room in rooms]
-    at = x + (PANEL - sum(widths) - gap * (len(rooms) - 1)) / 2
+def wide(rooms: list[str], gap: float) -> float:
+    """Return how wide some rooms are."""
+    return sum(len(room) * CHARACTER + 8 + gap for room in rooms) - gap
+
+
+def rows(container: str) -> list[tuple[list[str], float]]:
+    """Return the rooms of each layer, and what is between them, in rows that fit in a panel.
+
+    They stand apart, or side by side where they may import each other.
+    """
+    found: list[tuple[list[str], float]] = []
+    for layer in layers(container):
+        gap = 2 if ":" in layer else 8
+        fit: list[str] = []
+        for room in re.split(r" [|:] ", layer):
+            if room == "local":  # has a panel of its own
+                continue
+            if wide([*fit, room], gap) > PANEL - 4:
+                found.append((fit, gap))
+                fit = []
+            fit.append(room)
+        found.append((fit, gap))
+    return found
+
+
+def row(x: float, y: float, rooms: list[str], gap: float) -> list[str]:
+    """Draw a row of rooms."""
+    at = x + (PANEL - wide(rooms, gap)) / 2
     parts: list[str] = []
-    for room, width in zip(rooms, widths, strict=True):
+    for room in rooms:
+        width = wide([room], gap)
         parts += [box(at, y, width, 24, "room"), text(at + width / 2, y + 16, room, "", "middle")]
         at += width + gap
     return parts
@@ -90,22 +113,22 @@ def panel(x: float, y: float, container: str, title: str, height: float) -> list
     """Return a package with its rooms."""
     parts = [box(x, y, PANEL, height, "panel"), text(x + 14, y + 24, title, "title")]
     parts.append(text(x + PANEL - 14, y + 24, container, "note", "end"))
-    for number, layer in enumerate(layers(container)):
-        parts += row(x, y + 38 + number * ROW, layer, without="local")
+    for number, (rooms, gap) in enumerate(rows(container)):
+        parts += row(x, y + 38 + number * ROW, rooms, gap)
     return parts
 
 
 def drawing() -> str:
     """Return the whole drawing."""
-    rows = max(len(layers("sandbox_api")), len(layers("sandbox_api.local")))
-    top, height = 96, 38 + rows * ROW + 8
+    client, local = rows("sandbox_api"), rows("sandbox_api.local")
+    # Below the local sandbox's rooms there is room for a box.
+    top, height = 96, 38 + max(len(client), len(local) + 2) * ROW + 8
     below = top + height + 40
     middle_left, middle_right = LEFT + PANEL / 2, RIGHT + PANEL / 2
     # Where rooms of the client stand that are pointed from.
-    order = layers("sandbox_api")
-    (exchange,) = (number for number, layer in enumerate(order) if "_exchange" in layer)
+    (exchange,) = (number for number, (rooms, _) in enumerate(client) if "_exchange" in rooms)
     at = top + 38 + exchange * ROW + 12
-    box_y = top + 38 + len(layers("sandbox_api.local")) * ROW + 8
+    box_y = top + 38 + len(local) * ROW + 8
     parts = [
         box(0, 0, WIDTH, below + 132, "paper"),
         box(LEFT, 16, PANEL, 40, "other"),
