@@ -28,8 +28,8 @@ $(READY): pyproject.toml
 demo: $(READY) ## Run a command in an isolated sandbox, over real HTTP
 	@$(BIN)/sandbox-api execute 'echo $$((2+2))'
 
-test: $(READY) check ## Check and test everything
-	@$(BIN)/pytest -n auto $(TESTS)
+test: $(READY) check ## Check and test everything, in an order of its own: make test [SEED=…]
+	@$(BIN)/pytest -n auto $(if $(SEED),--randomly-seed=$(SEED)) $(TESTS)
 
 test-live: $(READY) ## Run the HTTP tests against another server: make test-live URL=http://host:port
 	@test -n "$(URL)" || { echo 'Which server? make test-live URL=http://host:port'; exit 2; }

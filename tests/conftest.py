@@ -7,6 +7,7 @@ import http.server
 import inspect
 import io
 import json
+import os
 import ssl
 import subprocess
 import tarfile
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 TESTS = Path(__file__).parent
+
+# What a process has to be given beside its own: where programs are, and how to count what is reached.
+BARE = {name: value for name, value in os.environ.items() if name.split("_")[0] in {"PATH", "COVERAGE"}}
 
 
 def pytest_configure(config: pytest.Config) -> None:

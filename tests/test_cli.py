@@ -16,6 +16,7 @@ import pytest
 
 from sandbox_api import Sandbox, __version__
 
+from .conftest import BARE
 from .servers import RawServer, reply
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "sandbox-api")
@@ -24,11 +25,11 @@ PROGRAM = Path(sysconfig.get_path("scripts"), "sandbox-api")
 def run(
     *arguments: str | Path, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the program, with nothing but PATH and what is given in its environment."""
+    """Run the program, with little but what is given in its environment."""
     return subprocess.run(
         [PROGRAM, *arguments],
         input=stdin,
-        env={"PATH": os.environ["PATH"], "COLUMNS": "100", **environment},
+        env={**BARE, "COLUMNS": "100", **environment},
         capture_output=True,
         text=True,
         check=False,

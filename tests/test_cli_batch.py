@@ -203,7 +203,8 @@ def test_interrupted(raw_server: RawServer, tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert time.monotonic() - started < 5
-    assert errors.startswith("3 jobs")
+    # The third may not count yet, though it is on disk.
+    assert errors.startswith(("2 jobs", "3 jobs"))
     assert "Traceback" not in errors
     assert len(lines(output.read_text())) == 3
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pexpect
 import pytest
 
+from .conftest import BARE
 from .servers import RawServer, reply
 from .test_cli import PROGRAM
 from .test_cli_batch import DONE, write_jobs
@@ -26,7 +27,7 @@ def on_terminal(
     return pexpect.spawn(
         str(PROGRAM),
         [str(each) for each in arguments],
-        env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **environment},
+        env={**BARE, "TERM": "xterm-256color", **environment},
         dimensions=dimensions,
         encoding="utf-8",
         timeout=20,
