@@ -51,7 +51,7 @@ def lowest(session: nox.Session) -> None:
     """Run the tests of the product with the lowest versions that pyproject.toml allows."""
     project = PYPROJECT["project"]
     wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
-    constraints = Path(session.create_tmp(), "constraints.txt")
+    constraints = Path(session.virtualenv.location, "constraints.txt")
     constraints.write_text("\n".join(map(lowest_of, wanted)), encoding="utf-8")
     needed = ["--editable", ".[all,verify]", *dependency_groups(PYPROJECT, "test")]
     session.install(*needed, "--constraint", str(constraints))

@@ -87,7 +87,7 @@ class Connection:
         self.response, self.ended, self._heard = None, False, False
         try:
             pending = self._send(
-                h11.Request(method=request.method, target=request.url.target, headers=headers)
+                h11.Request, method=request.method, target=request.url.target, headers=headers
             )
             if expecting:
                 yield from self._write(pending, writing)
@@ -196,14 +196,16 @@ class Connection:
             chunks.append(chunk)
             size += len(chunk)
             if size >= READ_SIZE:
-                yield from self._write(pending + self._send(h11.Data(b"".join(chunks))), timeout)
+                yield from self._write(
+                    pending + self._send(h11.Data, data=b"".join(chunks)), timeout
+                )
                 yield Checkpoint()
                 if self._refused:
                     return
                 pending, size, chunks = b"", 0, []
         if chunks:
-            pending += self._send(h11.Data(b"".join(chunks)))
-        yield from self._write(pending + self._send(h11.EndOfMessage()), timeout)
+            pending += self._send(h11.Data, data=b"".join(chunks))
+        yield from self._write(pending + self._send(h11.EndOfMessage), timeout)
 
     def _write(self, data: bytes, timeout: float | None) -> Generator[Step, Any, None]:
         """Send data, listening meanwhile, until the server answers that it won't have it."""
@@ -275,9 +277,9 @@ class Connection:
             if not (yield Ready(self._socket, events, seconds)):
                 raise httpcore.ReadTimeout("the server sent nothing in time")
 
-    def _send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> bytes:
+    def _send(self, event: type[h11.Event], **parts: Any) -> bytes:
         try:
-            return self._http.send(event) or b""
+            return self._http.send(event(**parts)) or b""
         except h11.LocalProtocolError as error:
             raise httpcore.LocalProtocolError(str(error)) from error
 

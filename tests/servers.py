@@ -31,6 +31,8 @@ class RawServer:
         self.requests: list[bytes] = []
         self.asks = True
         """Whether to ask for bodies where a client expects that."""
+        self.early = b""
+        """What to send before asking."""
         self.instead: bytes | None = None
         """What to answer in place of asking, before hanging up."""
         self.heads = 0
@@ -94,7 +96,7 @@ class RawServer:
                 connection.sendall(self.instead)
                 return b""
             if self.asks:
-                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                connection.sendall(self.early + b"HTTP/1.1 100 Continue\r\n\r\n")
         received = len(body)
         chunks = [body]
         while received < length:

@@ -1,0 +1,443 @@
+"""Connections: our own, and what is below httpx's where a user brings a client or a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import io
+import os
+import select
+import signal
+import socket
+import ssl
+import struct
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import httpx
+import pytest
+
+from sandbox_api import ASandbox, ConnectionFailed, Sandbox, Sandbox413, TimedOut
+from sandbox_api._network import abandon
+from sandbox_api._pool import AsyncTransport, SuspendingPool, Transport
+from sandbox_api._waiting import suspend
+
+from ..servers import RawServer, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+BOUND = 0.6
+OK = reply("200 OK", '{"status": 0, "execution": [], "total_time": 0.1}')
+MISSING = reply("404 Not Found")
+TRUE = {"commands": ["true"]}
+
+
+@contextlib.contextmanager
+def served(serve: Callable[[socket.socket], None], listener: socket.socket) -> Iterator[None]:
+    """Serve one connection of a listener, in a thread."""
+
+    def run() -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            connection.settimeout(20)
+            serve(connection)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def url_of(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[tuple[socket.socket, list[socket.socket]]]:
+    """A Unix socket whose server has yet to accept others, and those."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen(0)
+        others: list[socket.socket] = []
+        while not others or not code:
+            others.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
+            others[-1].setblocking(False)
+            code = others[-1].connect_ex(listener.getsockname())
+        yield listener, others
+
+
+def test_unix_socket_that_accepts_nobody(
+    full: tuple[socket.socket, list[socket.socket]], connect: Callable[..., Sandbox]
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(TimedOut, match="timed out connecting"):
+        connect(f"unix://{full[0].getsockname()}", BOUND, retries=0).check("x")
+    assert BOUND <= time.monotonic() - started < BOUND * 1.1 + 0.8
+
+
+def test_unix_socket_that_accepts_others_first(
+    full: tuple[socket.socket, list[socket.socket]], connect: Callable[..., Sandbox]
+) -> None:
+    listener, others = full
+
+    def serve() -> None:
+        time.sleep(0.1)
+        for other in others:
+            other.close()
+        while True:
+            with listener.accept()[0] as connection:
+                if connection.recv(65536):
+                    connection.sendall(MISSING)
+                    return
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert connect(f"unix://{listener.getsockname()}", 20, retries=0).check("x") == 0
+    thread.join()
+
+
+def test_handshake_that_stalls(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    url = raw_server.url.replace("http:", "https:")
+    started = time.monotonic()
+    with pytest.raises(TimedOut, match="timed out connecting"):
+        connect(url, BOUND, retries=0).usage()
+    assert time.monotonic() - started < BOUND * 1.1 + 0.8
+
+
+def test_large_upload_over_tls(
+    connect: Callable[..., Sandbox], tls_server: str, certificate: Path
+) -> None:
+    # More than sockets hold, so that it is written while the server's tickets are read.
+    sandbox = connect(tls_server, 20, verify=str(certificate))
+    assert sandbox.request("POST", "/", files={"a": bytes(8_000_000)}).json() == {}
+
+
+def test_where_there_is_no_poll(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "poll")  # as on Windows
+    raw_server.answer = OK
+    with Sandbox(raw_server.url, 20, retries=0) as sandbox:
+        assert sandbox.execute(TRUE, io.BytesIO(bytes(8_000_000))).ok
+        raw_server.answer = lambda *_: None
+        with pytest.raises(TimedOut):
+            sandbox.check("x", timeout=0.1)
+
+
+def test_server_that_shuts_its_side_and_reads_on(
+    connect: Callable[..., Sandbox], listener: socket.socket
+) -> None:
+    received = 0
+
+    def serve(connection: socket.socket) -> None:
+        nonlocal received
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.1)
+        while chunk := connection.recv(65536):
+            received += len(chunk)
+
+    with served(serve, listener):
+        sandbox = connect(url_of(listener), 20, retries=0)
+        with pytest.raises(ConnectionFailed, match="hung up"):
+            sandbox.execute(TRUE, io.BytesIO(bytes(8_000_000)))
+    assert received > 8_000_000
+
+
+@pytest.mark.parametrize("size", [0, 8_000_000])
+def test_hints_before_the_reply(
+    size: int, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    raw_server.early = hint
+    raw_server.answer = hint + OK
+    sandbox = connect(raw_server.url, 20, retries=0)
+    for _ in range(2):
+        assert sandbox.execute(TRUE, io.BytesIO(bytes(size)) if size else None).ok
+    assert len(raw_server.requests) == 2
+
+
+def test_idle_connection_that_is_reset(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    been_read = threading.Semaphore(0)
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(MISSING)
+        been_read.acquire(timeout=20)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    raw_server.answer = answer
+    sandbox = connect(raw_server.url, retries=0)
+    for _ in range(3):
+        assert sandbox.check("x") == 0
+        been_read.release()
+        time.sleep(0.1)
+    assert len(raw_server.requests) == 3
+
+
+def test_what_is_no_http_is_not_sent(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    with pytest.raises(ConnectionFailed, match="not valid HTTP") as caught:
+        connect(raw_server.url).request("GET SECRET", "x/")
+    assert caught.value.__cause__ is None
+    assert raw_server.requests == []
+
+
+def test_oldest_idle_connection_makes_room(
+    connect: Callable[..., Sandbox], raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox_api._pool.LIMIT", 2)
+    monkeypatch.setattr("sandbox_api._connection.CONTINUE", 0.05)
+    open_now, most = 0, 0
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        connection.sendall(OK)
+        connection.recv(1)  # until it hangs up
+        open_now -= 1
+
+    raw_server.asks = False  # so that each execution takes a new one
+    raw_server.answer = answer
+    sandbox = connect(raw_server.url)
+    for _ in range(6):
+        assert sandbox.execute(TRUE).ok
+        time.sleep(0.02)
+    assert most <= 3  # a server learns of it a little later
+
+
+def test_thread_that_gets_no_connection(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox_api._pool.LIMIT", 1)
+    reached, over = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        reached.set()
+        over.wait(20)
+        connection.sendall(MISSING)
+
+    raw_server.answer = answer
+    with Sandbox(raw_server.url, 20, retries=0) as sandbox, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(sandbox.check, "x")
+        assert reached.wait(20)
+        with pytest.raises(TimedOut, match="waiting for a free connection"):
+            sandbox.check("x", timeout=0.1)
+        second = pool.submit(sandbox.check, "x")
+        over.set()
+        assert (first.result(20), second.result(20)) == (0, 0)
+
+
+def test_task_that_gets_no_connection(
+    run: Callable[..., Any], raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox_api._pool.LIMIT", 1)
+    reached, over = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        reached.set()
+        over.wait(20)
+        connection.sendall(MISSING)
+
+    async def main() -> None:
+        async with (
+            ASandbox(raw_server.url, 20, 0.1, retries=0) as sandbox,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(sandbox.check, "x")
+            await anyio.to_thread.run_sync(reached.wait, 20)
+            with pytest.raises(TimedOut, match="waiting for a free connection"):
+                await sandbox.check("x")
+            over.set()
+
+    raw_server.answer = answer
+    try:
+        run(main)
+    finally:
+        over.set()
+    assert len(raw_server.requests) == 1
+
+
+def test_place_that_comes_as_its_task_is_cancelled_is_not_lost() -> None:
+    async def main() -> int:
+        pool = SuspendingPool(ssl.create_default_context(), None)
+        pool._places = 0
+        task = asyncio.create_task(suspend(pool._take_place(None)))
+        while not pool._waiting:
+            await asyncio.sleep(0)
+        pool._leave_place()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return pool._places
+
+    assert asyncio.run(main()) == 1
+
+
+def test_transports_are_context_managers(run: Callable[..., Any], raw_server: RawServer) -> None:
+    context = ssl.create_default_context()
+    with Transport(context, None) as transport, httpx.Client(transport=transport) as client:
+        assert client.get(raw_server.url).status_code == 200
+
+    async def main() -> None:
+        async with (
+            AsyncTransport(context, None) as transport,
+            httpx.AsyncClient(transport=transport) as client,
+        ):
+            assert (await client.get(raw_server.url)).status_code == 200
+
+    run(main)
+
+
+# A client of the user's own, of httpx's own connections.
+
+
+@contextlib.contextmanager
+def own_client(flavour: str, **options: Any) -> Iterator[Any]:
+    """Make a client of httpx, whose transport has options."""
+    if flavour == "sync":
+        with httpx.Client(transport=httpx.HTTPTransport(**options)) as client:
+            yield client
+    else:
+        yield httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**options))
+
+
+@pytest.fixture
+def flavour(request: pytest.FixtureRequest) -> str:
+    """Which flavour `connect` makes."""
+    return str(request.node.callspec.params["connect"])
+
+
+def test_own_client_over_a_unix_socket(
+    flavour: str, connect: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        with (
+            served(lambda each: each.sendall(MISSING) if each.recv(65536) else None, listener),
+            own_client(flavour, uds=listener.getsockname()) as client,
+        ):
+            sandbox = connect("http://sandbox", 20, http_client=client, retries=0)
+            assert sandbox.check("x") == 0
+
+
+def test_own_client_and_a_unix_socket_that_is_not_there(
+    flavour: str, connect: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    with own_client(flavour, uds=str(tmp_path / "socket")) as client:
+        sandbox = connect("http://sandbox", 20, http_client=client, retries=0)
+        with pytest.raises(ConnectionFailed):
+            sandbox.check("x")
+    gc.collect()  # a socket that was left open would be warned of, and that is an error
+
+
+def test_own_client_that_tries_again(flavour: str, connect: Callable[..., Sandbox]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with own_client(flavour, retries=2) as client:
+        sandbox = connect(url, 20, http_client=client, retries=0)
+        with pytest.raises(ConnectionFailed):
+            sandbox.check("x")
+        server: list[RawServer] = []
+
+        def come_up() -> None:
+            server.append(RawServer(port))
+            server[0].answer = MISSING
+            server[0].__enter__()
+
+        timer = threading.Timer(0.2, come_up)
+        timer.start()
+        assert sandbox.check("x") == 0
+        timer.join()
+        server[0].__exit__()
+
+
+# Through proxies, which are reached by httpx's own connections too.
+
+
+def test_early_answer_through_a_proxy(
+    connect: Callable[..., Sandbox], listener: socket.socket
+) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(reply("413 Too Large", "too big" * 10_000, "Connection: close"))
+        time.sleep(0.05)
+
+    with served(serve, listener):
+        sandbox = connect("http://sandbox.example", 20, proxy=url_of(listener))
+        with pytest.raises(Sandbox413, match="413 Too Large: too big"):
+            sandbox.execute(TRUE, io.BytesIO(bytes(50_000_000)))
+
+
+def test_closing_ends_what_waits_for_a_proxy(raw_server: RawServer) -> None:
+    reached, over = threading.Event(), threading.Event()
+
+    def answer(*_: object) -> None:
+        reached.set()
+        over.wait(20)
+
+    raw_server.answer = answer
+    sandbox = Sandbox("http://sandbox.example", proxy=raw_server.url, retries=0)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(sandbox.execute, TRUE)
+        try:
+            assert reached.wait(20)
+            sandbox.close()
+            with pytest.raises(ConnectionFailed):
+                call.result(5)
+        finally:
+            over.set()
+
+
+def test_forked_child_spares_what_waits_for_a_proxy(raw_server: RawServer) -> None:
+    reached, over = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        reached.set()
+        over.wait(20)
+        connection.sendall(OK)
+
+    raw_server.answer = answer
+    with (
+        Sandbox("http://sandbox.example", proxy=raw_server.url, retries=0) as sandbox,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        call = pool.submit(sandbox.execute, TRUE)
+        try:
+            assert reached.wait(20)
+            (client,) = sandbox._clients.values()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+                child = os.fork()
+            if not child:
+                signal.alarm(20)
+                try:
+                    abandon(client)
+                    os._exit(0)
+                finally:
+                    os._exit(2)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        finally:
+            over.set()
+        assert call.result(20).ok
