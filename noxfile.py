@@ -6,6 +6,7 @@
 import os
 import shutil
 import subprocess
+from itertools import chain
 from pathlib import Path
 
 import nox
@@ -50,7 +51,7 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run the tests of the product with the lowest versions that pyproject.toml allows."""
     project = PYPROJECT["project"]
-    wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     constraints = Path(session.virtualenv.location, "constraints.txt")
     constraints.write_text("\n".join(map(lowest_of, wanted)), encoding="utf-8")
     needed = ["--editable", ".[all,verify]", *dependency_groups(PYPROJECT, "test")]

@@ -196,9 +196,8 @@ class Connection:
             chunks.append(chunk)
             size += len(chunk)
             if size >= READ_SIZE:
-                yield from self._write(
-                    pending + self._send(h11.Data, data=b"".join(chunks)), timeout
-                )
+                pending += self._send(h11.Data, data=b"".join(chunks))
+                yield from self._write(pending, timeout)
                 yield Checkpoint()
                 if self._refused:
                     return

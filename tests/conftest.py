@@ -30,10 +30,9 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 
-# What a process has to be given beside its own: where programs are, and how to count what is reached.
-BARE = {
-    name: value for name, value in os.environ.items() if name.split("_")[0] in {"PATH", "COVERAGE"}
-}
+# The least of an environment: where programs are, and how to count what is reached of them.
+KEPT = {"PATH", "COVERAGE_PROCESS_CONFIG"}
+BARE = {name: value for name, value in os.environ.items() if name in KEPT}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,7 +21,7 @@ ROOMS = [
 def test_imports_go_one_way() -> None:
     # Not in this process, whose loggers it would disable.
     program = Path(sysconfig.get_path("scripts"), "lint-imports")
-    command = [program, "--no-cache", "--no-logo"]
+    command: list[str | Path] = [program, "--no-cache", "--no-logo"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

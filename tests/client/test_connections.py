@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
@@ -77,7 +77,8 @@ def full(tmp_path: Path) -> Iterator[tuple[socket.socket, list[socket.socket]]]:
         listener.bind(str(tmp_path / "socket"))
         listener.listen(0)
         others: list[socket.socket] = []
-        while not others or not code:
+        code = 0
+        while not code:
             others.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
             others[-1].setblocking(False)
             code = others[-1].connect_ex(listener.getsockname())
@@ -282,8 +283,8 @@ def test_place_that_comes_as_its_task_is_cancelled_is_not_lost() -> None:
         pool = SuspendingPool(ssl.create_default_context(), None)
         pool._places = 0
         task = asyncio.create_task(suspend(pool._take_place(None)))
-        while not pool._waiting:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert pool._waiting
         pool._leave_place()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -311,66 +312,58 @@ def test_transports_are_context_managers(run: Callable[..., Any], raw_server: Ra
 # A client of the user's own, of httpx's own connections.
 
 
-@contextlib.contextmanager
-def own_client(flavour: str, **options: Any) -> Iterator[Any]:
-    """Make a client of httpx, whose transport has options."""
-    if flavour == "sync":
-        with httpx.Client(transport=httpx.HTTPTransport(**options)) as client:
-            yield client
-    else:
-        yield httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**options))
-
-
 @pytest.fixture
-def flavour(request: pytest.FixtureRequest) -> str:
-    """Which flavour `connect` makes."""
-    return str(request.node.callspec.params["connect"])
+def bring(
+    request: pytest.FixtureRequest, connect: Callable[..., Sandbox]
+) -> Iterator[Callable[..., Sandbox]]:
+    """Make a sandbox with a client of httpx, whose transport has options."""
+    closing = contextlib.ExitStack()
+
+    def bring(url: str, **options: Any) -> Sandbox:
+        client: Any
+        if request.node.callspec.params["connect"] == "sync":
+            client = closing.enter_context(httpx.Client(transport=httpx.HTTPTransport(**options)))
+            return connect(url, 20, http_client=client, retries=0)
+        client = httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(**options))
+        sandbox: Any = connect(url, 20, http_client=client, retries=0)
+        closing.callback(lambda: sandbox._runner.run(client.aclose()))
+        return cast("Sandbox", sandbox)
+
+    with closing:
+        yield bring
 
 
-def test_own_client_over_a_unix_socket(
-    flavour: str, connect: Callable[..., Sandbox], tmp_path: Path
-) -> None:
+def test_own_client_over_a_unix_socket(bring: Callable[..., Sandbox], tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
-        with (
-            served(lambda each: each.sendall(MISSING) if each.recv(65536) else None, listener),
-            own_client(flavour, uds=listener.getsockname()) as client,
-        ):
-            sandbox = connect("http://sandbox", 20, http_client=client, retries=0)
-            assert sandbox.check("x") == 0
+        with served(lambda each: each.sendall(MISSING) if each.recv(65536) else None, listener):
+            assert bring("http://sandbox", uds=listener.getsockname()).check("x") == 0
 
 
 def test_own_client_and_a_unix_socket_that_is_not_there(
-    flavour: str, connect: Callable[..., Sandbox], tmp_path: Path
+    bring: Callable[..., Sandbox], tmp_path: Path
 ) -> None:
-    with own_client(flavour, uds=str(tmp_path / "socket")) as client:
-        sandbox = connect("http://sandbox", 20, http_client=client, retries=0)
-        with pytest.raises(ConnectionFailed):
-            sandbox.check("x")
+    with pytest.raises(ConnectionFailed):
+        bring("http://sandbox", uds=str(tmp_path / "socket")).check("x")
     gc.collect()  # a socket that was left open would be warned of, and that is an error
 
 
-def test_own_client_that_tries_again(flavour: str, connect: Callable[..., Sandbox]) -> None:
+def test_own_client_that_tries_again(bring: Callable[..., Sandbox]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    with own_client(flavour, retries=2) as client:
-        sandbox = connect(url, 20, http_client=client, retries=0)
-        with pytest.raises(ConnectionFailed):
-            sandbox.check("x")
-        server: list[RawServer] = []
+    sandbox = bring(f"http://127.0.0.1:{port}", retries=2)
+    with pytest.raises(ConnectionFailed):
+        sandbox.check("x")
+    with contextlib.ExitStack() as stack:
 
         def come_up() -> None:
-            server.append(RawServer(port))
-            server[0].answer = MISSING
-            server[0].__enter__()
+            stack.enter_context(RawServer(port)).answer = MISSING
 
         timer = threading.Timer(0.2, come_up)
         timer.start()
         assert sandbox.check("x") == 0
         timer.join()
-        server[0].__exit__()
 
 
 # Through proxies, which are reached by httpx's own connections too.
