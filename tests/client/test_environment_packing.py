@@ -782,6 +782,30 @@ def test_checksum_is_checked(target: Path) -> None:
     refused(io.BytesIO(data), target, "CRC check failed")
 
 
+@pytest.mark.parametrize(
+    ("chunk", "error", "words"),
+    [("text", TypeError, "not one of text"), (OSError("a bad disk"), OSError, "a bad disk")],
+)
+def test_stream_that_can_not_be_read_is_closed(
+    chunk: Any, error: type[Exception], words: str
+) -> None:
+    class Stream:
+        closed = False
+
+        def read(self, _: int) -> Any:
+            if isinstance(chunk, Exception):
+                raise chunk
+            return chunk
+
+        def close(self) -> None:
+            self.closed = True
+
+    stream = Stream()
+    with pytest.raises(error, match=words):
+        open_environment(cast("Any", stream))
+    assert stream.closed
+
+
 def test_text_is_refused(target: Path) -> None:
     for stream in (io.StringIO(), None, b"bytes"):
         with pytest.raises(TypeError, match="stream must be a binary stream, not"):

@@ -17,12 +17,14 @@ import pytest
 import sandbox_api
 from sandbox_api import (
     ConnectionFailed,
+    ExecutionFailed,
     InvalidReply,
     InvalidURL,
     Sandbox,
     Sandbox413,
     Sandbox503,
     SandboxClientError,
+    SandboxErrCode,
     SandboxError,
     SandboxFailure,
     SandboxRedirection,
@@ -128,6 +130,30 @@ def test_server_that_refuses_an_upload_and_hangs_up(
         thread.join()
     if announced:
         assert str(caught.value).endswith("413 Too Large: too big")
+
+
+def test_body_that_is_not_encoded_as_it_says(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("200 OK", b"no gzip at all", "Content-Encoding: gzip")
+    with pytest.raises(InvalidReply, match="can't be decoded"):
+        connect(raw_server.url).usage()
+
+
+def test_environment_that_a_server_did_not_store(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("200 OK", '{"status": 0, "execution": [], "total_time": 0.1}')
+    with pytest.raises(ExecutionFailed):
+        connect(raw_server.url).store({"a": "b"})
+
+
+def test_status_of_a_sandbox_that_is_newer(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("200 OK", '{"status": -99, "execution": [], "total_time": 0.1}')
+    result = connect(raw_server.url).execute({"commands": ["true"]})
+    assert (result.ok, result.error) == (False, SandboxErrCode.UNKNOWN)
 
 
 def test_error_whose_body_is_cut(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:

@@ -224,6 +224,16 @@ def test_what_can_not_be_pickled_says_so(raw_server: RawServer) -> None:
     with httpx.Client() as client, pytest.raises(TypeError, match="http_client of its own"):
         pickle.dumps(Sandbox(raw_server.url, http_client=client))
 
+    async def main() -> None:
+        async with (
+            httpx.AsyncClient() as client,
+            ASandbox(raw_server.url, http_client=client) as asandbox,
+        ):
+            with pytest.raises(TypeError, match="an ASandbox with a http_client of its own"):
+                pickle.dumps(asandbox)
+
+    asyncio.run(main())
+
 
 @pytest.mark.parametrize("option", ["verify", "proxy"])
 def test_context_that_can_not_be_pickled_is_named(

@@ -110,6 +110,13 @@ def test_download_that_breaks_begins_anew(
     assert connect(raw_server.url).download("x").read() == b"all of it"
 
 
+def test_chunks_of_a_server_that_is_busy_at_first(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = in_turn(reply("503 Busy"), reply("200 OK", b"all of it"))
+    assert b"".join(connect(raw_server.url).iter_download("x")) == b"all of it"
+
+
 def test_chunks_that_were_passed_on_are_not_sent_again(
     connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:

@@ -148,6 +148,18 @@ def test_asandbox_left_unclosed_warns() -> None:
         del sandbox  # collected at once: nothing else holds it
 
 
+def test_connections_of_an_asandbox_left_unclosed_are_closed(raw_server: RawServer) -> None:
+    async def main() -> None:
+        sandbox = ASandbox(raw_server.url)
+        await sandbox.check("x")
+        with pytest.warns(ResourceWarning, match="was not closed") as warned:
+            del sandbox  # collected at once: nothing else holds it
+        gc.collect()  # no socket is left to be warned of
+        assert len(warned) == 1
+
+    asyncio.run(main())
+
+
 def test_asandbox_that_was_closed_does_not_warn() -> None:
     async def main() -> None:
         async with ASandbox("http://127.0.0.1:1"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -249,6 +250,90 @@ def test_groups_of_both_versions_are_found_where_they_are_mounted(tmp_path: Path
         (1, old / "inner"),
     ]
     assert list(cgroups.candidates(tmp_path / "nowhere")) == []
+
+
+def test_places_where_groups_can_not_be_made_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"  # makes folders, as any file system, and has no files in them
+    folder.mkdir()
+    mounts = [
+        cgroups.Mounts(version, dict.fromkeys(("memory", "pids"), place))
+        for version in (1, 2)
+        for place in (folder, tmp_path / "missing")
+    ]
+    monkeypatch.setattr(cgroups, "candidates", lambda _: iter(mounts))
+    assert cgroups.find(Limits()) is None
+    assert [*folder.iterdir()] == []
+
+
+def test_bounds_that_a_kernel_does_not_have_are_asked_for_once(tmp_path: Path) -> None:
+    groups = cgroups.Groups(cgroups.Mounts(1, {"memory": tmp_path}), Limits())
+    groups.open()
+    first, second = groups.make(), groups.make()
+    assert groups._settings == {"memory": {}}
+    for group in (first, second):
+        group.remove()
+        group.remove()  # which is no mistake
+    groups.close()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_group_that_can_not_be_bounded_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    groups = cgroups.Groups(cgroups.Mounts(2, {"memory": tmp_path, "pids": tmp_path}), Limits())
+    groups.folders["memory"].mkdir()
+    monkeypatch.setattr(cgroups, "write", refuse)
+    with pytest.raises(PermissionError):
+        groups.make()
+    groups.close()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_group_is_removed_when_the_kernel_lets_go_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("soon", "never"):
+        (tmp_path / name / "process").mkdir(parents=True)
+    timer = threading.Timer(0.1, (tmp_path / "soon/process").rmdir)
+    timer.start()
+    cgroups.remove(tmp_path / "soon")
+    timer.join()
+    monkeypatch.setattr(cgroups, "GRACE", 0.05)
+    cgroups.remove(tmp_path / "never")
+    assert [path.name for path in tmp_path.iterdir()] == ["never"]
+
+
+def test_bounds_of_version_2_are_enabled_where_they_are_not(tmp_path: Path) -> None:
+    control = tmp_path / "cgroup.subtree_control"
+    for before, after in (("cpu memory pids\n", "cpu memory pids\n"), ("cpu memory\n", "+pids")):
+        control.write_text(before)
+        cgroups.enable(tmp_path)
+        assert control.read_text() == after
+
+
+def test_what_a_group_of_version_2_tells(tmp_path: Path) -> None:
+    group = cgroups.Group(2, dict.fromkeys(("memory", "pids"), tmp_path))
+    assert (group.killed(), group.cpu_time()) == (False, None)
+    (tmp_path / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1000000\n")
+    assert group.cpu_time() == 1.5
+    events = tmp_path / "memory.events"
+    killed: list[bool] = []
+    for kills in (0, 1, 1, 3):
+        events.write_text(f"low 0\noom 9\noom_kill {kills}\n")
+        killed.append(group.killed())
+    assert killed == [False, True, False, True]
+    events.write_text("oom_kill many\n")
+    assert not group.killed()
+    assert not cgroups.Group(1, {"pids": tmp_path}).killed()
+
+
+def test_no_group_bounds_the_memory_of_a_process_that_is_gone(tmp_path: Path) -> None:
+    assert cgroups.memory_group(tmp_path / "gone") is None
 
 
 def test_a_watch_survives_what_it_can_not_read(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvloop
 
+from sandbox_api.local import launcher
 from sandbox_api.local.box import Box, BoxError
 from sandbox_api.local.cell import Start
 from sandbox_api.local.channel import Channel, ChannelError
@@ -130,15 +131,31 @@ def test_a_launcher_that_was_killed_is_replaced(work: Path) -> None:
     async def scenario(pool: Pool) -> None:
         async with pool.box() as box:
             await output(box, "true")
-        launcher = pool._launcher._process
-        assert launcher
-        launcher.kill()
-        launcher.wait()
+        process = pool._launcher._process
+        assert process
+        process.kill()
+        process.wait()
         await until(lambda: not any(box.alive for box in pool._ready))
         async with pool.box() as box:
             assert await output(box, "echo fine") == "fine"
 
     pooled(work, scenario)
+
+
+def test_a_launcher_that_dies_each_time_is_told(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = work / "script.py"
+    script.write_text("")
+    monkeypatch.setattr(launcher, "SCRIPT", script)
+
+    async def main() -> None:
+        dying = Launcher(None)
+        with pytest.raises(LaunchError, match="was killed"):
+            await dying.launch(Start(["/bin/true"], {}, {}), work)
+        dying.close()
+
+    asyncio.run(main())
 
 
 def test_a_pool_without_ready_boxes_starts_them_when_they_are_asked_for(work: Path) -> None:
@@ -173,15 +190,15 @@ def test_a_box_that_does_not_start_says_why_and_leaves_nothing(work: Path) -> No
 
 def test_the_launcher_says_why_a_process_does_not_start(work: Path) -> None:
     async def main() -> None:
-        launcher = Launcher(None)
+        starting = Launcher(None)
         nothing = os.open(os.devnull, os.O_WRONLY)
         with pytest.raises(LaunchError, match="No such file"):
-            await launcher.launch(Start(["/nonexistent"], {}, {1: nothing}), work)
+            await starting.launch(Start(["/nonexistent"], {}, {1: nothing}), work)
         with pytest.raises(LaunchError, match="too long"):
-            await launcher.launch(Start(["x" * 100000], {}, {1: nothing}), work)
+            await starting.launch(Start(["x" * 100000], {}, {1: nothing}), work)
         os.close(nothing)
-        launcher.close()
-        launcher.close()
+        starting.close()
+        starting.close()
 
     asyncio.run(main())
 

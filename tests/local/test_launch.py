@@ -1,0 +1,161 @@
+"""The small process that starts others, as a script of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from sandbox_api.local.launch import SIZE
+from sandbox_api.local.launcher import SCRIPT
+
+from .public import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Launch:
+    """Such a process, and this end of its socket."""
+
+    def __init__(self, account: str = "", spares: str = "") -> None:
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(20)
+        with other:
+            self.process = subprocess.Popen(
+                [sys.executable, str(SCRIPT), str(other.fileno()), account, spares],
+                stderr=subprocess.DEVNULL,
+                pass_fds=[other.fileno()],
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        self.process.wait(20)
+
+    def ask(self, descriptors: dict[int, int], **wanted: Any) -> tuple[bytes, list[int]]:
+        """Ask for a process, and return the answer and what came with it."""
+        wanted["numbers"] = [str(number) for number in descriptors]
+        socket.send_fds(self._socket, [json.dumps(wanted).encode()], [*descriptors.values()])
+        answer, found, _, _ = socket.recv_fds(self._socket, SIZE, 1)
+        return answer, found
+
+    def start(self, folder: Path, *command: str) -> int:
+        """Start a process, and return a descriptor of it."""
+        _, [pidfd] = self.ask({}, command=command, folder=[str(folder)])
+        return pidfd
+
+
+def ended(pidfd: int) -> bool:
+    return bool(select.select([pidfd], [], [], 0)[0])
+
+
+@contextlib.contextmanager
+def piped() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    try:
+        yield reading, writing
+    finally:
+        os.close(reading)
+
+
+def output(launch: Launch, folder: Path, script: str, **wanted: Any) -> str:
+    """Return what a script writes that the launcher starts."""
+    with piped() as (reading, writing):
+        command = ["/bin/bash", "-c", script]
+        _, [pidfd] = launch.ask(
+            {1: writing, 101: writing}, command=command, folder=[str(folder)], **wanted
+        )
+        os.close(writing)
+        with os.fdopen(os.dup(reading)) as file:
+            text = file.read()
+        os.close(pidfd)
+        return text
+
+
+def test_what_is_started_has_what_is_wanted_for_it_and_no_more(tmp_path: Path) -> None:
+    with Launch() as launch:
+        assert output(launch, tmp_path, "pwd; echo more >&101") == f"{tmp_path}\nmore\n"
+        assert output(launch, tmp_path, "cat; read x || echo nothing") == "nothing\n"
+        listed = output(launch, tmp_path, "exec ls /proc/self/fd").split()
+        # Of the descriptors of a server, none; 3 is that of ls itself.
+        assert {*listed} <= {"0", "1", "2", "3", "101"}
+        assert output(launch, tmp_path, 'echo "$A"', environ=["A=b=c"]) == "b=c\n"
+        assert os.environ["PATH"] in output(launch, tmp_path, 'echo "$PATH"')
+        session = "cut -d' ' -f6 /proc/$$/stat; echo $$"
+        first, second = output(launch, tmp_path, session).split()
+        assert first == second
+        ignored = output(launch, tmp_path, "grep SigIgn /proc/$$/status").split()[1]
+        assert int(ignored, 16) & 0x7FFFFFFF == 0  # those above are libc's own
+    assert launch.process.returncode == 0
+
+
+def test_one_that_does_not_start_keeps_no_other_from_it(tmp_path: Path) -> None:
+    with Launch() as launch:
+        missing = [str(tmp_path / "missing")]
+        for wanted in (
+            {"command": missing, "folder": ["/"]},
+            {"command": ["x"], "folder": missing},
+        ):
+            answer, found = launch.ask({}, **wanted)
+            assert b"No such file or directory" in answer
+            assert found == []
+        assert output(launch, tmp_path, "echo fine") == "fine\n"
+
+
+def test_what_is_left_of_a_session_dies_with_its_first_process(tmp_path: Path) -> None:
+    with Launch() as launch, piped() as (reading, writing):
+        command = ["/bin/sh", "-c", "sleep 1000 & exit"]
+        _, [pidfd] = launch.ask({1: writing}, command=command, folder=[str(tmp_path)])
+        os.close(writing)
+        # All of it is dead when nobody has the other end any more.
+        assert select.select([reading], [], [], 20)[0]
+        assert os.read(reading, 1) == b""
+        os.close(pidfd)
+
+
+@pytest.mark.parametrize("end", ["closing", "killing the others", "an interrupt"])
+def test_all_die_with_the_launcher(end: str, tmp_path: Path) -> None:
+    with Launch() as launch:
+        pidfd = launch.start(tmp_path, "/bin/sleep", "1000")
+        other = launch.start(tmp_path, "/bin/sleep", "1000")
+        if end == "killing the others":
+            signal.pidfd_send_signal(other, signal.SIGKILL)
+            wait_for(lambda: ended(other))
+        elif end == "an interrupt":  # of a terminal, is not for it
+            launch.process.send_signal(signal.SIGINT)
+        assert not ended(pidfd)
+        assert output(launch, tmp_path, "echo fine") == "fine\n"
+    wait_for(lambda: ended(pidfd) and ended(other))
+    os.close(pidfd)
+    os.close(other)
+
+
+def test_what_is_spared_lives_on(tmp_path: Path) -> None:
+    with Launch(spares="spares") as launch:
+        pidfd = launch.start(tmp_path, "/bin/sleep", "1000")
+    assert not ended(pidfd)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    wait_for(lambda: ended(pidfd))
+    os.close(pidfd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
+@pytest.mark.parametrize("account", [0, 65534])
+def test_an_account_is_taken_without_its_groups(account: int, tmp_path: Path) -> None:
+    with Launch(str(account)) as launch:
+        text = output(launch, tmp_path.parents[-1], "grep -E 'Uid|Gid|Groups' /proc/$$/status")
+    uid, gid, groups = (line.split()[1:] for line in text.splitlines())
+    assert (uid, gid, groups) == ([str(account)] * 4, [str(account)] * 4, [])
