@@ -21,7 +21,7 @@ from .job import Refusal
 from .store import UUID, Store, full
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from _typeshed import WriteableBuffer
 
@@ -44,9 +44,9 @@ BLOCK = 1024 * 1024
 # its end, and servers whose clocks differ delete none that others still promise.
 GRACE = 3600.0
 
-# Once this share of the room is taken, all environments are counted after each save, and before it
-# if that was not done in the last second.
-TIGHT, FRESH = 0.9, 1.0
+# How long what was counted holds, in seconds, and times what counting took. Once that share of the
+# room is taken, all environments are counted after each save, too.
+FRESH, PACE, TIGHT = 1.0, 20.0, 0.9
 
 STORED = re.compile(r"(\d{1,19})\.tgz(\.tmp)?")
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASS|CREDENTIAL", re.IGNORECASE)
@@ -93,7 +93,7 @@ class Remote:
         """Whether the store answered when it was last asked."""
         self._lifetime = timedelta(seconds=lifetime)
         self._writing = 0
-        self._counted = 0.0
+        self._holds = 0.0
         self._lock = threading.Lock()
         self._room = threading.Semaphore(ASKED)
         kind = url.partition("://")[0]
@@ -126,8 +126,9 @@ class Remote:
     def check_room(self) -> None:
         """Raise Refusal when nothing more can be stored."""
         if self.reachable:
-            self._look(1)
+            self._look()
         else:
+            # Rather now than when all was run.
             self._count()
         with self._lock:
             self._demand(1)
@@ -171,12 +172,14 @@ class Remote:
                 self._remove(each.path)
 
     def _count(self) -> list[Found]:
+        started = time.monotonic()
         found = self._list(self._root)
         kept = [each for each in found if not each.unfinished]
         with self._lock:
             self.count = len(kept)
             self.stored = sum(each.size for each in kept)
-            self._counted = time.monotonic()
+            now = time.monotonic()
+            self._holds = now + max(FRESH, PACE * (now - started))
         return found
 
     def _list(self, folder: str) -> list[Found]:
@@ -235,7 +238,7 @@ class Remote:
             self._ask(clean)
 
     def _take(self, size: int) -> None:
-        self._look(size)
+        self._look()
         with self._lock:
             self._demand(size)
             self._writing += size
@@ -251,14 +254,12 @@ class Remote:
             # Whoever comes last sees all that were added, and so gives way.
             self._count()
             if self.stored > self.max_storage:
-                self._counted = 0.0
+                self._holds = 0.0
                 raise full(self.max_storage)
 
-    def _look(self, size: int) -> None:
-        """Count what others stored, when that may decide whether there is room."""
-        if self.max_storage is None or time.monotonic() - self._counted < FRESH:
-            return
-        if self._needed(size) > TIGHT * self.max_storage:
+    def _look(self) -> None:
+        """Count what others stored, when it is worth it."""
+        if self.max_storage is not None and time.monotonic() > self._holds:
             self._count()
 
     def _demand(self, size: int) -> None:
@@ -269,12 +270,17 @@ class Remote:
         return self.stored + self._writing + size
 
     def _ask(
-        self, work: Callable[..., Any], *arguments: Any, seconds: float = ANSWER, **options: Any
+        self,
+        work: Callable[..., Any],
+        *arguments: Any,
+        seconds: float | None = None,
+        **options: Any,
     ) -> Any:
         """Return what work returns, if it does so within seconds; else raise Unreachable.
 
-        That a file is not there is no failure, and raised as it is.
+        That a file or a package is not there is no failure of it, and raised as it is.
         """
+        seconds = ANSWER if seconds is None else seconds
         outcome: Future[Any] = Future()
 
         def run() -> None:
@@ -292,7 +298,7 @@ class Remote:
         threading.Thread(target=run, daemon=True).start()
         try:
             answer = outcome.result(max(end - time.monotonic(), 0))
-        except FileNotFoundError:
+        except (FileNotFoundError, ImportError):
             raise
         except Exception as error:
             late = isinstance(error, TimeoutError) and not outcome.done()
@@ -372,6 +378,11 @@ class Upload:
         if len(self._waiting) >= BLOCK:
             self.drain()
         return len(data)
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:
+        """Write all pieces."""
+        for piece in pieces:
+            self.write(piece)
 
     def flush(self) -> None:
         """Do nothing: only whole pieces are sent."""
