@@ -31,7 +31,8 @@ OBJECTS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 # What to make their clients with: parts in memory are small, and one at a time.
 OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}, "s3a": {"max_concurrency": 1}}
 
-# How long an answer may take, and the end of an upload, where all of it may be copied. In seconds.
+# How long an answer may take; and the end of an upload, where all of it may be copied, and a list
+# of all environments. In seconds.
 ANSWER, FINISH = 30.0, 120.0
 # How many answers are waited for at once.
 ASKED = 64
@@ -129,7 +130,7 @@ class Remote:
             self._look()
         else:
             # Rather now than when all was run.
-            self._count()
+            self._list(f"{self._root}/{uuid.uuid4()}")
         with self._lock:
             self._demand(1)
 
@@ -167,13 +168,13 @@ class Remote:
 
     def sweep(self) -> None:
         """Delete what expired, and count the rest."""
-        for each in self._count():
+        for each in self._count(FINISH):
             if each.expire + GRACE < time.time():
                 self._remove(each.path)
 
-    def _count(self) -> list[Found]:
+    def _count(self, seconds: float) -> list[Found]:
         started = time.monotonic()
-        found = self._list(self._root)
+        found = self._list(self._root, seconds)
         kept = [each for each in found if not each.unfinished]
         with self._lock:
             self.count = len(kept)
@@ -182,9 +183,9 @@ class Remote:
             self._holds = now + max(FRESH, PACE * (now - started))
         return found
 
-    def _list(self, folder: str) -> list[Found]:
+    def _list(self, folder: str, seconds: float | None = None) -> list[Found]:
         try:
-            entries = self._ask(self._files.find, folder, detail=True)
+            entries = self._ask(self._files.find, folder, detail=True, seconds=seconds)
         except FileNotFoundError:
             if self._whole:
                 # Without the bucket nothing is known of what is in it.
@@ -220,13 +221,14 @@ class Remote:
                 self._ask(self._files.rmdir, path.rpartition("/")[0])
 
     def _abandon(self, file: Any, paths: set[str]) -> None:
+        # What is thrown away unclosed would be closed then, and appear, half.
+        with contextlib.suppress(AttributeError):
+            file.closed = True
+
         def clean() -> None:
-            if file is not None:
-                # What is thrown away unclosed would be closed then, and appear, half.
-                with contextlib.suppress(AttributeError):
-                    file.closed = True
-                if hasattr(file, "discard"):
-                    file.discard()
+            with contextlib.suppress(Exception):
+                # Whatever was begun; it may have come to its end.
+                file.discard()
             for path in paths:
                 with contextlib.suppress(FileNotFoundError):
                     self._files.rm_file(path)
@@ -252,7 +254,7 @@ class Remote:
             upload.taken = 0
         if self.max_storage is not None and self._needed(0) > TIGHT * self.max_storage:
             # Whoever comes last sees all that were added, and so gives way.
-            self._count()
+            self._count(FINISH)
             if self.stored > self.max_storage:
                 self._holds = 0.0
                 raise full(self.max_storage)
@@ -260,7 +262,7 @@ class Remote:
     def _look(self) -> None:
         """Count what others stored, when it is worth it."""
         if self.max_storage is not None and time.monotonic() > self._holds:
-            self._count()
+            self._count(ANSWER)
 
     def _demand(self, size: int) -> None:
         if self.max_storage is not None and self._needed(size) > self.max_storage:

@@ -192,16 +192,20 @@ def test_servers_share_the_room(url: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(paths(one)) == 2
 
 
-def test_of_servers_that_fill_the_room_at_the_same_time_the_last_gives_way(url: str) -> None:
-    one, other = Remote(url, DAY, 10_000), Remote(url, DAY, 10_000)
+@pytest.mark.parametrize("size", [6000, PART + PART // 2])
+def test_of_servers_that_fill_the_room_at_the_same_time_the_last_gives_way(
+    url: str, size: int
+) -> None:
+    room = size * 10 // 6
+    one, other = Remote(url, DAY, room), Remote(url, DAY, room)
+    # Both counted a moment ago, when nothing of this was there.
+    one._holds = other._holds = time.monotonic() + 100
 
     def meanwhile(file: BinaryIO) -> None:
-        file.write(bytes(6000))
-        # It has been counted a moment ago, and nothing of that was there.
-        one.add(writing(bytes(6000)))
+        file.write(bytes(size))
+        one.add(writing(bytes(size)))
 
-    other._holds = one._holds = time.monotonic() + 100
-    other._writing = 3100
+    other._writing = size * 31 // 60
     with pytest.raises(Refusal) as refusal:
         other.add(meanwhile)
     assert refusal.value.status == 507
@@ -209,7 +213,7 @@ def test_of_servers_that_fill_the_room_at_the_same_time_the_last_gives_way(url: 
 
 
 def test_only_what_expired_is_swept_by_any_number_of_servers(url: str) -> None:
-    stores = [Remote(url, DAY) for _ in range(4)]
+    stores = [Remote(url, DAY) for _ in range(3)]
     identifier, _ = stores[0].add(writing(b"kept"))
     now = time.time()
 
@@ -218,12 +222,12 @@ def test_only_what_expired_is_swept_by_any_number_of_servers(url: str) -> None:
         stores[0]._files.pipe_file(f"{stores[0]._root}/{name}", b"old")
         return name
 
-    for _ in range(20):
+    for _ in range(6):
         put(-GRACE - 10)
     expired, written = put(-10), put(1000, ".tgz.tmp")
     put(-GRACE - 10, ".tgz.tmp")
     stores[0]._files.pipe_file(f"{stores[0]._root}/else/README", b"not ours")
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda store: store.sweep(), stores))
     kept = [path for path in paths(stores[0]) if path.startswith(str(identifier))]
     assert paths(stores[0]) == sorted([*kept, expired, written, "else/README"])
@@ -406,8 +410,8 @@ def test_a_store_that_is_gone_is_told_and_needed_by_nothing_else(
     async def scenario() -> str:
         async with running(f"s3://{BUCKET}/gone", log_format="json") as client:
             saved = (await execute(client, "true", save=True)).json()["environment"]
-            monkeypatch.setattr(remote, "ANSWER", 0.3)
-            monkeypatch.setattr(remote, "FINISH", 0.3)
+            monkeypatch.setattr(remote, "ANSWER", 0.2)
+            monkeypatch.setattr(remote, "FINISH", 0.2)
             s3.process.send_signal(signal.SIGSTOP)
             try:
                 # Whether the store is there is not known before it is needed.
@@ -439,7 +443,7 @@ def test_a_store_that_is_gone_is_told_and_needed_by_nothing_else(
     shown = asyncio.run(scenario())
     log = capfd.readouterr().err
     failures = [json.loads(line).get("failure") for line in log.splitlines()]
-    assert failures.count("no answer within 0.3 s") == 5
+    assert failures.count("no answer within 0.2 s") == 5
     assert "Traceback" not in log
     for secret in SECRETS.values():
         assert secret not in shown + log
