@@ -106,9 +106,7 @@ class Api:
             response = await self._answer(request)
         except Refusal as refusal:
             response = plain(refusal.status, refusal.text)
-            record = record_of(scope)
-            if record and isinstance(refusal, Unreachable):
-                record.failure = refusal.reason
+            note_failure(scope, refusal)
         except (HTTPException, FormParserError):
             response = page(400)
         except ClientDisconnect:
@@ -118,7 +116,12 @@ class Api:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             response = plain(507, "The disk of this server is full")
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except Unreachable as failure:
+            # The answer has begun: that its connection breaks is all that its client can be told.
+            note_failure(scope, failure)
+            raise
 
     async def _answer(self, request: Request) -> Response:
         for path, allowed, answer, names in self._routes:
@@ -222,6 +225,13 @@ class Api:
         if record:
             record.outcome = result.status
         return JSONResponse(result)
+
+
+def note_failure(scope: Scope, refusal: Refusal) -> None:
+    """Have the log say how the store failed, if that is what a refusal is for."""
+    record = record_of(scope)
+    if record and isinstance(refusal, Unreachable):
+        record.failure = refusal.reason
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

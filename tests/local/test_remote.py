@@ -447,3 +447,30 @@ def test_a_store_that_is_gone_is_told_and_needed_by_nothing_else(
     assert "Traceback" not in log
     for secret in SECRETS.values():
         assert secret not in shown + log
+
+
+def test_a_download_that_breaks_is_told_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(remote, "BLOCK", 1000)
+
+    async def scenario() -> None:
+        async with running(f"memory://{uuid.uuid4().hex}", log_format="json") as client:
+            saved = (await execute(client, "head -c 9999 /dev/urandom > f", save=True)).json()
+            memory: Any = importlib.import_module("fsspec.implementations.memory")
+            cat_file = memory.MemoryFileSystem.cat_file
+
+            def vanished(store: Any, path: str, start: int, end: int) -> Any:
+                if start > 5000:
+                    raise FileNotFoundError(path)
+                return cat_file(store, path, start=start, end=end)
+
+            monkeypatch.setattr(memory.MemoryFileSystem, "cat_file", vanished)
+            monkeypatch.setattr("sandbox_api.local.responses.CHUNK", 1000)
+            with pytest.raises(Unreachable):
+                await client.get(f"/environments/{saved['environment']}/")
+
+    asyncio.run(scenario())
+    last = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert (last["status"], last["bytes"]) == (200, 6000)
+    assert last["failure"] == "an environment was removed while it was read"
