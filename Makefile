@@ -32,8 +32,8 @@ demo: $(READY) ## Run a command in an isolated sandbox, over real HTTP
 test: $(READY) check ## Check and test everything
 	@$(BIN)/pytest -n auto --ignore tests/cluster $(TESTS)
 
-test-cluster: $(READY) ## Run the tests that need nginx and chromium, which it does not install
-	@missing=; PATH="$$PATH:/usr/sbin"; for each in nginx chromium; do \
+test-cluster: $(READY) ## Run the tests that need nginx, chromium and zsh, and install none
+	@missing=; PATH="$$PATH:/usr/sbin"; for each in nginx chromium zsh; do \
 		command -v $$each || command -v $$each-browser || missing="$$missing $$each"; \
 	done >/dev/null; [ -z "$$missing" ] || { echo "Missing: apt-get install$$missing"; exit 1; }
 	@$(BIN)/pytest -n auto -m cluster

@@ -32,6 +32,7 @@ TESTS = Path(__file__).parent
 # Of Debian, by the names of its packages, that some tests need.
 PROGRAMS = {
     "chromium": shutil.which("chromium") or shutil.which("chromium-browser"),
+    "zsh": shutil.which("zsh"),
     "nginx": shutil.which("nginx") or shutil.which("/usr/sbin/nginx"),
 }
 
