@@ -8,7 +8,7 @@ import tempfile
 from collections import deque
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .box import Box, BoxError, whole
 from .cgroups import Groups
@@ -59,7 +59,7 @@ class Pool:
         self._remains: dict[Box, contextlib.ExitStack] = {}
         self._size = min(1, limits.warm)
         self._closed = False
-        self._filling: set[asyncio.Task[None]] = set()
+        self._filling: set[asyncio.Task[Any] | None] = set()
         self._taken = 0
         self._idle = asyncio.Event()
 
@@ -84,10 +84,10 @@ class Pool:
     async def close(self) -> None:
         """Remove all boxes, when the taken ones have come back, and be of no more use."""
         self._closed = True
-        for task in self._filling:
-            task.cancel()
-        if self._filling:
-            await asyncio.wait(self._filling)
+        if tasks := set(filter(None, self._filling)):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         while self._ready:
             await self._discard(self._ready.popleft())
         if self._taken:
@@ -107,7 +107,6 @@ class Pool:
         while not self._closed and self._missing > 0 and len(self._filling) < FILLERS:
             task = asyncio.get_running_loop().create_task(self._fill_up())
             self._filling.add(task)
-            task.add_done_callback(self._filling.discard)
 
     @property
     def _missing(self) -> int:
@@ -121,6 +120,9 @@ class Pool:
         except (BoxError, LaunchError, OSError):
             # Whoever needs one will try again, and say what is wrong.
             await asyncio.sleep(REST)
+        finally:
+            # At once, and not a moment later: it would be counted among those that go on.
+            self._filling.discard(asyncio.current_task())
 
     async def _make(self) -> Box:
         """Start a box."""
