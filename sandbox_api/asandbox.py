@@ -18,7 +18,7 @@ import httpx
 
 from . import _operations
 from ._exchange import Exchange, Overdue
-from ._network import abandon, adapt
+from ._network import Until, abandon, adapt
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings, redacted, seconds, smallest
 from ._target import Target
@@ -793,8 +793,8 @@ class ASandbox:
         return Exchange(call, self._settings, self.total, options, self._server)
 
     def _stream(self, exchange: Exchange[Any]) -> AbstractAsyncContextManager[httpx.Response]:
-        # No step takes longer than the call, so that the one which is too slow is named.
-        left = exchange.deadline - time.monotonic() if exchange.total else None
+        # No step takes longer than what is left of the call, so that the slow one is named.
+        left = Until(exchange.deadline) if exchange.total else None
         steps = {name: smallest(bound, left) for name, bound in self._steps.items()}
         return self._client().stream(**exchange.request, timeout=httpx.Timeout(**steps))
 
