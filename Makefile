@@ -6,8 +6,9 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-live verify record check lint-description check-generated \
-	check-surface generate bump newest-generator format coverage pythons lowest audit dist docs pictures clean
+.PHONY: help setup demo test test-cluster test-live verify record check lint-description \
+	check-generated check-surface generate bump newest-generator format coverage pythons lowest audit \
+	dist docs pictures clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -29,7 +30,13 @@ demo: $(READY) ## Run a command in an isolated sandbox, over real HTTP
 	@$(BIN)/sandbox-api execute 'echo $$((2+2))'
 
 test: $(READY) check ## Check and test everything, in an order of its own: make test [SEED=…]
-	@$(BIN)/pytest -n auto $(if $(SEED),--randomly-seed=$(SEED)) $(TESTS)
+	@$(BIN)/pytest -n auto --ignore tests/cluster $(if $(SEED),--randomly-seed=$(SEED)) $(TESTS)
+
+test-cluster: $(READY) ## Run the tests that need nginx, chromium and zsh, and install none
+	@missing=; PATH="$$PATH:/usr/sbin"; for each in nginx chromium zsh; do \
+		command -v $$each || command -v $$each-browser || missing="$$missing $$each"; \
+	done >/dev/null; [ -z "$$missing" ] || { echo "Missing: apt-get install$$missing"; exit 1; }
+	@$(BIN)/pytest -n auto -m cluster
 
 test-live: $(READY) ## Run the HTTP tests against another server: make test-live URL=http://host:port
 	@test -n "$(URL)" || { echo 'Which server? make test-live URL=http://host:port'; exit 2; }

@@ -54,7 +54,7 @@ def lowest(session: nox.Session) -> None:
     wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     constraints = Path(session.virtualenv.location, "constraints.txt")
     constraints.write_text("\n".join(map(lowest_of, wanted)), encoding="utf-8")
-    needed = ["--editable", ".[all,verify]", *dependency_groups(PYPROJECT, "test")]
+    needed = ["--editable", ".[all,gs,s3,verify]", *dependency_groups(PYPROJECT, "test")]
     session.install(*needed, "--constraint", str(constraints))
     # What is old uses what newer ones deprecate.
     quiet = [f"-Wignore::{kind}DeprecationWarning" for kind in ("", "Pending")]

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 import h11
 import httpcore
 
-from ._network import left
-from ._waiting import READ, WRITE, Checkpoint, LookUp, Pause, Ready
+from ._deadline import left
+from ._steps import READ, WRITE, Checkpoint, LookUp, Pause, Ready
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from ._network import Address
-    from ._waiting import Step
+    from ._resolver import Address
+    from ._steps import Step
 
 # How long to wait for a server to ask for a body, at most, in seconds. RFC 9110, 10.1.1: not for
 # ever.

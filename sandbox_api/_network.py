@@ -14,14 +14,15 @@ import contextlib
 import functools
 import socket
 import ssl
-import threading
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
 import httpcore
+
+from ._deadline import left
+from ._resolver import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,32 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The family of a host's address, and what a socket of it connects to.
-Address = tuple[int, Any]
-
 # Most that is sent without asking for the time, in bytes: what a record of TLS holds.
 SLICE = 16 * 1024
-
-
-class Until(float):
-    """The seconds until a deadline: at first as a number, and whenever asked."""
-
-    deadline: float
-
-    def __new__(cls, deadline: float) -> Until:
-        """Make one for a deadline on the monotonic clock."""
-        until = super().__new__(cls, max(deadline - time.monotonic(), 0.0))
-        until.deadline = deadline
-        return until
-
-
-def left(timeout: float | None, late: type[httpcore.TimeoutException]) -> float | None:
-    """Return how long a step may take: what is left of the call, where its time-out tells."""
-    if not isinstance(timeout, Until):
-        return timeout
-    if (seconds := timeout.deadline - time.monotonic()) <= 0:
-        raise late("the deadline has passed")
-    return seconds
 
 
 class TimedStream(httpcore.NetworkStream):
@@ -228,50 +205,6 @@ class TimedBackend(httpcore.NetworkBackend):
         """Close all connections in this process only, and whatever is locked."""
         for stream in [*self.streams]:
             stream.abandon()
-
-
-def numeric(host: str, port: int) -> list[Address]:
-    """Return the address that a host is given by, or nothing for a name."""
-    with contextlib.suppress(OSError, UnicodeError):
-        return look_up(host, port, socket.AI_NUMERICHOST)
-    return []
-
-
-def look_up(host: str, port: int, flags: int = 0) -> list[Address]:
-    """Return the addresses of a host, as the system's resolver gives them."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    return [(family, address) for family, *_, address in found]
-
-
-def resolve(host: str, port: int, timeout: float | None) -> list[Address]:
-    """Return the addresses of a host.
-
-    The system's resolver takes the time it takes, so a thread waits for it, which a process that
-    ends does not wait for.
-
-    Raises:
-        httpcore.ConnectError: it has none.
-        httpcore.ConnectTimeout: the resolver took too long.
-    """
-    if known := numeric(host, port):
-        return known
-    found: list[Address] = []
-    failures: list[OSError | UnicodeError] = []
-
-    def ask() -> None:
-        try:
-            found.extend(look_up(host, port))
-        except (OSError, UnicodeError) as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=ask, name=f"look-up of {host}", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if failures:
-        raise httpcore.ConnectError(str(failures[0])) from failures[0]
-    if not found:
-        raise httpcore.ConnectTimeout(f"looking up {host} took too long")
-    return found
 
 
 def close_sockets(traceback: TracebackType | None) -> None:

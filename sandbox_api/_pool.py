@@ -9,21 +9,19 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, cast
 
-import anyio
 import httpcore
-import httpx
 
 from ._connection import NotAsked, Stale, connect, has_body
-from ._waiting import Signal, block, suspend
+from ._steps import Signal
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
 
     from ._connection import Connection, Origin, Timeouts
-    from ._waiting import Step
+    from ._steps import Step
 
 # Most connections at a time.
 LIMIT = 100
@@ -35,11 +33,18 @@ IDLE = 2.0
 class Pool:
     """What both flavours share. Idle connections are reused, the last first."""
 
-    def __init__(self, context: ssl.SSLContext, path: str | None, event: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        path: str | None,
+        event: Callable[[], Any],
+        body: type[Body],
+    ) -> None:
         context.set_alpn_protocols(["http/1.1"])
         self._context = context
         self._path = path
         self._event = event
+        self._body = body
         self._lock = threading.Lock()
         self._places = LIMIT
         self._waiting: deque[Any] = deque()  # the events of requests that have none
@@ -64,7 +69,7 @@ class Pool:
         return httpcore.Response(
             response.status_code,
             headers=response.headers.raw_items(),
-            content=Body(self, connection, timeouts.get("read")),
+            content=cast("Any", self._body(self, connection, timeouts.get("read"))),
             extensions={
                 "http_version": b"HTTP/" + response.http_version,
                 "reason_phrase": response.reason,
@@ -193,81 +198,25 @@ def expired(connection: Connection) -> bool:
 
 
 class Body:
-    """The body of a reply, for both flavours to read."""
+    """The body of a reply, which either flavour reads, and ends by that or before."""
 
     def __init__(self, pool: Pool, connection: Connection, timeout: float | None) -> None:
         self._pool = pool
         self._connection = connection
         self._timeout = timeout
-        self._closed = False
+        self._taken_back = False
 
-    def __iter__(self) -> Iterator[bytes]:
-        while not self._connection.ended:
-            yield block(self._connection.read(self._timeout))
+    @property
+    def ended(self) -> bool:
+        """Whether it has come whole."""
+        return self._connection.ended
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while not self._connection.ended:
-            yield await suspend(self._connection.read(self._timeout))
+    def read(self) -> Generator[Step, Any, bytes]:
+        """Read what has come of it."""
+        return self._connection.read(self._timeout)
 
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
+    def end(self) -> None:
+        """Give the connection back."""
+        if not self._taken_back:
+            self._taken_back = True
             self._pool.take_back(self._connection)
-
-    async def aclose(self) -> None:
-        self.close()
-
-
-class BlockingPool(Pool):
-    """A pool for threads."""
-
-    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
-        super().__init__(context, path, threading.Event)
-
-    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
-        return block(self.handle(request))
-
-    def close(self) -> None:
-        self.shut()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class SuspendingPool(Pool):
-    """A pool for the tasks of one event loop."""
-
-    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
-        super().__init__(context, path, anyio.Event)
-
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        stream: Any = request.stream
-        if not hasattr(stream, "__iter__"):  # what a user's authentication may send
-            request.stream = httpx.ByteStream(b"".join([chunk async for chunk in stream]))
-        return await suspend(self.handle(request))
-
-    async def aclose(self) -> None:
-        self.shut()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-
-class Transport(httpx.HTTPTransport):
-    """httpx's transport over such a pool; what traces httpx's own sees this one too."""
-
-    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
-        self._pool: Any = BlockingPool(context, path)
-
-
-class AsyncTransport(httpx.AsyncHTTPTransport):
-    """The same for tasks."""
-
-    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
-        self._pool: Any = SuspendingPool(context, path)

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 import httpx
 from attrs import frozen
 
-from ._network import adapt
-from ._pool import LIMIT, AsyncTransport, Transport
 from ._version import __version__
 from .exceptions import InvalidURL
 
@@ -149,6 +147,8 @@ class Settings:
         Raises:
             InvalidURL: the URL of a proxy can not be used.
         """
+        from ._blocking import Transport  # here, for the network takes long to be imported
+
         options = self._arguments()
         with usable_proxies():
             client = httpx.Client(**options)
@@ -164,6 +164,8 @@ class Settings:
         Raises:
             InvalidURL: the URL of a proxy can not be used.
         """
+        from ._suspending import AsyncTransport
+
         options = self._arguments()
         with usable_proxies():
             client = httpx.AsyncClient(**options)
@@ -205,7 +207,7 @@ class Settings:
             "cookies": options.get("cookies"),
             "proxy": options.get("proxy"),
             "verify": self._context(),
-            "limits": httpx.Limits(max_connections=LIMIT, max_keepalive_connections=0),
+            "limits": httpx.Limits(max_connections=100, max_keepalive_connections=0),
             "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
             "event_hooks": {name: [*hooks] for name, hooks in options.get("hooks", {}).items()},
             "follow_redirects": False,
@@ -323,6 +325,8 @@ def prepare(client: httpx.Client | httpx.AsyncClient) -> None:
     """Make calls lighter, and those that go through proxies, if any, as reliable as the others."""
     client._cookies = Cookies(client._cookies)  # pyright: ignore[reportPrivateUsage]
     if client._mounts:  # pyright: ignore[reportPrivateUsage]
+        from ._network import adapt
+
         adapt(client)
         # Their connections are closed at once: the proxy may be closing one that is idle, and in
         # httpcore's pool one thread may close what it has just given to another.

@@ -17,8 +17,8 @@ import anyio.to_thread
 import httpx
 
 from . import _operations
+from ._deadline import Until
 from ._exchange import Exchange, Overdue
-from ._network import abandon, adapt
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings, redacted, seconds, smallest
 from ._target import Target
@@ -117,6 +117,8 @@ class ASandbox:
         }
         self._given = http_client
         if http_client is not None:
+            from ._network import adapt  # here, for the network takes long to be imported
+
             adapt(http_client)
         # Of one event loop in one process, for others can't share it.
         self._place: tuple[object, int] = (None, 0)
@@ -205,17 +207,15 @@ class ASandbox:
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
-            if self._made is not None:
-                abandon(self._made)
+            self._abandon()
 
     async def close(self) -> None:
         """Close the connections, and stop the local sandbox if there is one."""
         self._closed = True
-        client, self._made = self._made, None
-        if client is not None and self._place == (anyio.lowlevel.current_token(), os.getpid()):
+        if self._place == (anyio.lowlevel.current_token(), os.getpid()) and self._made is not None:
+            client, self._made = self._made, None
             await client.aclose()
-        elif client is not None:
-            abandon(client)
+        self._abandon()
         if self._server is not None:
             await anyio.to_thread.run_sync(self._server.stop)
 
@@ -793,8 +793,8 @@ class ASandbox:
         return Exchange(call, self._settings, self.total, options, self._server)
 
     def _stream(self, exchange: Exchange[Any]) -> AbstractAsyncContextManager[httpx.Response]:
-        # No step takes longer than the call, so that the one which is too slow is named.
-        left = exchange.deadline - time.monotonic() if exchange.total else None
+        # No step takes longer than what is left of the call, so that the slow one is named.
+        left = Until(exchange.deadline) if exchange.total else None
         steps = {name: smallest(bound, left) for name, bound in self._steps.items()}
         return self._client().stream(**exchange.request, timeout=httpx.Timeout(**steps))
 
@@ -812,10 +812,17 @@ class ASandbox:
                 f"{self!r} was used in another event loop before, which its connections belong "
                 "to: make one in each loop"
             )
-        if self._made is not None:
-            abandon(self._made)
+        self._abandon()
         self._place, self._made = place, self._settings.async_client()
         return self._made
+
+    def _abandon(self) -> None:
+        """Close what belongs to another event loop, or came with a fork, as far as it can be."""
+        client, self._made = self._made, None
+        if client is not None:
+            from ._network import abandon
+
+            abandon(client)
 
     def _elsewhere(self) -> tuple[Sandbox, Callable[[], object]]:
         """Return a synchronous sandbox for threads, and what those of other processes are made of.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 import httpx
 
 from . import _operations
+from ._deadline import Until
 from ._exchange import Exchange
-from ._network import Until, abandon, adapt, cut
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings, redacted, seconds
 from ._target import Target
@@ -97,6 +97,8 @@ class Sandbox:
         self.timeout = timeout
         self._given = http_client
         if http_client is not None:
+            from ._network import adapt  # here, for the network takes long to be imported
+
             adapt(http_client)
         # By process, for a forked child can't share connections.
         self._clients: dict[int, httpx.Client] = {}
@@ -752,6 +754,8 @@ class Sandbox:
             return client
         for maker, inherited in [*self._clients.items()]:
             if maker != process:
+                from ._network import abandon
+
                 abandon(inherited)
         made = self._settings.client()
         # Two threads may come here at once; only one's client is kept.
@@ -768,6 +772,8 @@ class Sandbox:
 
     def _cut(self) -> None:
         """End the calls that other threads make, but not over a client that was given."""
+        from ._network import cut
+
         self._closed = True
         for client in [*self._clients.values()]:
             cut(client)

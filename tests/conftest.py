@@ -8,6 +8,7 @@ import inspect
 import io
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import tarfile
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 TESTS = Path(__file__).parent
+# Of Debian, by the names of its packages, that some tests need.
+PROGRAMS = {
+    "chromium": shutil.which("chromium") or shutil.which("chromium-browser"),
+    "zsh": shutil.which("zsh"),
+    "nginx": shutil.which("nginx") or shutil.which("/usr/sbin/nginx"),
+}
 
 # The least of an environment: where programs are, and how to count what is reached of them.
 KEPT = {"PATH", "COVERAGE_PROCESS_CONFIG"}
@@ -39,6 +46,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "real_lacks(reason): the real server is known not to do this; skipped on others"
     )
+    config.addinivalue_line(
+        "markers", "cluster(*packages): needs what Debian has; skipped without, but with -m cluster"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("cluster"):
+        for package in mark.args:
+            if not PROGRAMS[package]:
+                text = f"{package} is not installed"
+                if item.config.getoption("-m") == "cluster":
+                    pytest.fail(text, pytrace=False)
+                pytest.skip(text)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     Answer = Callable[[socket.socket, bytes], None]
@@ -26,7 +27,7 @@ def reply(
 class RawServer:
     """Answers each request with `answer`: bytes, or a function of connection and request."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, context: ssl.SSLContext | None = None) -> None:
         self.answer: bytes | Answer = reply()
         self.requests: list[bytes] = []
         self.asks = True
@@ -40,7 +41,9 @@ class RawServer:
         self.forget = False
         """Whether to keep no bodies, for large ones."""
         self._listener = socket.create_server(("127.0.0.1", port))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        number = self._listener.getsockname()[1]
+        self.url = f"https://localhost:{number}" if context else f"http://127.0.0.1:{number}"
+        self._context = context
         self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
 
@@ -66,7 +69,12 @@ class RawServer:
                 self._threads[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.callback(connection.close)
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
+                stack.callback(connection.close)
+                self._connections.append(connection)
             while request := self._read(connection):
                 self.requests.append(request)
                 answer = self.answer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -329,10 +328,8 @@ def test_stored_environments_need_a_server(command: str) -> None:
     assert (done.returncode, "--url" in done.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("shell", ["bash", pytest.param("zsh", marks=pytest.mark.cluster("zsh"))])
 def test_completion(shell: str) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
     path = f"{PROGRAM.parent}:{os.environ['PATH']}"
     script = {
         "bash": 'eval "$(sandbox-api completion bash)"; COMP_WORDS=(sandbox-api ex); COMP_CWORD=1;'

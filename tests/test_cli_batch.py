@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .local.browser import CHROMIUM, browsing
+from .local.browser import browsing
 from .servers import RawServer, reply
 from .test_cli import PROGRAM, run
 
@@ -228,7 +228,7 @@ def test_report_of_what_did_not_work(
     assert words in page.read_text()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.cluster("chromium")
 def test_report(raw_server: RawServer, tmp_path: Path) -> None:
     def answer(connection: socket.socket, request: bytes) -> None:
         status = 1 if b"echo 3" in request else 0

@@ -173,6 +173,7 @@ def test_progress_of_transfers(raw_server: RawServer, tmp_path: Path) -> None:
     archive = tmp_path / "large.tgz"
     archive.write_bytes(b"\x1f\x8b" + os.urandom(3_000_000))
     child = on_terminal("execute", "true", "--env", archive, "--url", raw_server.url)
+    child.expect("Packing")
     child.expect("Uploading")
     assert exit_code(child) == 0
     assert b"\x1f\x8b" + archive.read_bytes()[2:50] in raw_server.requests[-1]

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "$ pip ": "changes what is installed",
     "$ make ": "other tests and workflows run the targets",
     "$ podman ": "fetches an image",
+    "$ sudo ": "changes the machine; tests/test_deployment.py",
     "$ .venv/bin/": "is about a checkout",
     "https://sandbox.example.org": "is no server",
     "--host 0.0.0.0": "would let others in",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import http.server
 import re
@@ -19,7 +18,7 @@ import pytest
 
 from scripts import drawing, pictures, site as scripts_site
 
-from .local.browser import CHROMIUM, Tab, browsing
+from .local.browser import Tab, browsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,10 +168,8 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    with contextlib.ExitStack() as stack:
-        if CHROMIUM is None:
-            pytest.skip("chromium is not installed")
-        yield stack.enter_context(browsing(tmp_path_factory.mktemp("profile")))
+    with browsing(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +193,7 @@ def brightness(tab: Tab, selector: str, colour: str) -> float:
     return value
 
 
+@pytest.mark.cluster("chromium")
 @pytest.mark.parametrize("page", sorted(set(listed(NAV))))
 def test_it_can_be_read_on_every_screen(page: str, address: str, tab: Tab) -> None:
     tab.size(390, 844)
@@ -224,6 +222,7 @@ def test_it_can_be_read_on_every_screen(page: str, address: str, tab: Tab) -> No
     assert all(url.startswith((address, "data:", "blob:")) for url in tab.urls), tab.urls
 
 
+@pytest.mark.cluster("chromium")
 @pytest.mark.parametrize("opened", ["served", "as files"])
 def test_it_can_be_searched(opened: str, site: Path, address: str, tab: Tab) -> None:
     start = address if opened == "served" else f"{site.as_uri()}/"
@@ -239,6 +238,7 @@ def test_it_can_be_searched(opened: str, site: Path, address: str, tab: Tab) -> 
     assert all(url.startswith((start, "data:", "about:", "blob:")) for url in tab.urls), tab.urls
 
 
+@pytest.mark.cluster("chromium")
 def test_it_can_be_opened_as_files(site: Path, tab: Tab) -> None:
     for page in ("index.html", "architecture.html", "reference/http.html"):
         tab.open((site / page).as_uri())

@@ -424,8 +424,13 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 7000,
     data: Annotated[
-        Path | None,
-        typer.Option(help="Folder that keeps environments; by default one of the user's data."),
+        str | None,
+        typer.Option(
+            metavar="FOLDER|URL",
+            help="Where to keep environments: a folder, by default one of the user's data, or a "
+            "URL like s3://bucket/folder, where servers share them.",
+            show_default=False,
+        ),
     ] = None,
     max_storage: Annotated[
         str, typer.Option(metavar="SIZE", help="How much all environments may take.")

@@ -49,10 +49,12 @@ def machine() -> Iterator[Finding]:
         yield Finding("note", "extra local", f"lacks {', '.join(missing)}", fix)
     else:
         yield Finding("ok", "extra local", "installed")
-    try:
-        yield Finding("ok", "extra dask", f"distributed {version('distributed')}")
-    except PackageNotFoundError:
-        yield Finding("note", "extra dask", "not installed", "pip install 'sandbox-api[dask]'")
+    for extra, package in {"dask": "distributed", "s3": "s3fs", "gs": "gcsfs"}.items():
+        try:
+            yield Finding("ok", f"extra {extra}", f"{package} {version(package)}")
+        except PackageNotFoundError:
+            fix = f"pip install 'sandbox-api[{extra}]'"
+            yield Finding("note", f"extra {extra}", "not installed", fix)
 
 
 def local(timeout: float) -> Iterator[Finding]:

@@ -207,12 +207,20 @@ class Told(io.RawIOBase):
 @contextlib.contextmanager
 def uploading(path: Path | None) -> Generator[BinaryIO | None]:
     """Show how far an upload is, of a folder or archive."""
+    from rich import progress as columns
+
     from sandbox_api.environment import open_environment
 
     if path is None:
         yield None
         return
-    stream = open_environment(path)
+    with progress(
+        columns.SpinnerColumn(),
+        columns.TextColumn("{task.description}"),
+        columns.TimeElapsedColumn(),
+    ) as shows:
+        shows.add_task("Packing", total=None)
+        stream = open_environment(path)
     with transfer("Uploading") as tell:
         # Of exactly this type, or the client would copy it first.
         yield io.BufferedReader(Told(stream, tell), 64 * 1024)

@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=7000, type=int, help="port to listen on; 0: any free one")
     parser.add_argument("--fd", type=int, help="descriptor of a socket to listen on instead")
-    parser.add_argument("--data", type=Path, help="folder of environments; default: the user's")
+    parser.add_argument("--data", help="folder or URL of environments; default: the user's")
     parser.add_argument("--max-storage", default=MAX_STORAGE, help="most that environments take")
     parser.add_argument("--token", help="what requests must carry; safer set as SANDBOX_TOKEN")
     ways = ["bubblewrap", "podman", "docker", "none"]

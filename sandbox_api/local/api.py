@@ -9,7 +9,7 @@ import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -21,6 +21,7 @@ from .box import whole
 from .engine import OVERLOADED
 from .job import Refusal, read_job
 from .journal import record_of
+from .remote import Unreachable
 from .responses import Download, page, plain
 from .store import UUID
 
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
         Coroutine,
         Iterable,
     )
-    from pathlib import Path
 
     from starlette.datastructures import FormData
     from starlette.types import Receive, Scope, Send
 
     from .engine import Engine
     from .monitor import Monitor
-    from .store import Store
+    from .remote import Remote
+    from .store import Archive, Store
 
     Answer = Callable[..., Awaitable[Response]]
     # A path, the methods that it takes, what answers, and the names of GET (or POST) and HEAD.
@@ -56,6 +57,8 @@ PARTS = 16
 ARRIVAL, ARRIVAL_RATE, ARRIVAL_MOST = 30.0, 100_000, 900.0
 # How many of the largest requests may be on their way, or on the disk, at once.
 UPLOADS = 4
+# How many requests may wait for the store at once; they hold up no others.
+LOOKUPS = 40
 
 
 class Api:
@@ -63,9 +66,10 @@ class Api:
 
     engine: Engine
     monitor: Monitor
-    store: Store
+    store: Store | Remote
 
     def __init__(self) -> None:
+        self._lookups = CapacityLimiter(LOOKUPS)
         self.inside = 0
         """Executions that run or wait for a slot."""
         self._uploading = 0
@@ -102,6 +106,7 @@ class Api:
             response = await self._answer(request)
         except Refusal as refusal:
             response = plain(refusal.status, refusal.text)
+            note_failure(scope, refusal)
         except (HTTPException, FormParserError):
             response = page(400)
         except ClientDisconnect:
@@ -111,7 +116,12 @@ class Api:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             response = plain(507, "The disk of this server is full")
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except Unreachable as failure:
+            # The answer has begun: that its connection breaks is all that its client can be told.
+            note_failure(scope, failure)
+            raise
 
     async def _answer(self, request: Request) -> Response:
         for path, allowed, answer, names in self._routes:
@@ -138,26 +148,34 @@ class Api:
 
     async def _environment(self, _: Request, identifier: str) -> Response:
         files = ExitStack()
-        content = files.enter_context(self._stored(identifier).open("rb"))
-        size = os.fstat(content.fileno()).st_size
-        return Download(size, content, "application/gzip", f"{identifier}.tgz", files)
+        content = files.enter_context((await self._stored(identifier)).open("rb"))
+        size = content.seek(0, os.SEEK_END)
+        content.seek(0)
+        name = f"{identifier}.tgz"
+        return Download(size, content, "application/gzip", name, files, self._lookups)
 
     async def _file(self, _: Request, identifier: str, path: str) -> Response:
         files = ExitStack()
-        found = await to_thread.run_sync(
-            files.enter_context, open_member(self._stored(identifier), path)
-        )
+        opened = open_member(await self._stored(identifier), path)
+        found = await self._ask(lambda: files.enter_context(opened))
         if found is None:
             text = f"The file '{path}' could not be found in environment '{identifier}'"
             raise Refusal(404, text)
+        size, content = found
         name = path.rpartition("/")[2]
-        return Download(*found, "application/octet-stream", name, files)
+        return Download(size, content, "application/octet-stream", name, files, self._lookups)
 
-    def _stored(self, identifier: str) -> Path:
-        path = self.store.find(identifier)
-        if path is None:
+    async def _stored(self, identifier: str) -> Archive:
+        found = await self._ask(self.store.find, identifier)
+        if found is None:
             raise Refusal(404, f"No environment with UUID '{identifier}' found")
-        return path
+        return found
+
+    async def _exists(self, identifier: str) -> bool:
+        return await self._ask(self.store.find, identifier) is not None
+
+    async def _ask(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await to_thread.run_sync(work, *arguments, limiter=self._lookups)
 
     async def _execute(self, request: Request) -> Response:
         if "Transfer-Encoding" in request.headers:
@@ -191,9 +209,9 @@ class Api:
         config = form.get("config")
         if not isinstance(config, str):
             raise Refusal(400, "Missing argument 'config'")
-        job = read_job(config, lambda identifier: bool(self.store.find(identifier)))
+        job = await read_job(config, self._exists)
         if job.save:
-            self.store.check_room()
+            await self._ask(self.store.check_room)
         upload = form.get("environment")
         file = upload.file if isinstance(upload, UploadFile) else None
         record = record_of(request.scope)
@@ -207,6 +225,13 @@ class Api:
         if record:
             record.outcome = result.status
         return JSONResponse(result)
+
+
+def note_failure(scope: Scope, refusal: Refusal) -> None:
+    """Have the log say how the store failed, if that is what a refusal is for."""
+    record = record_of(scope)
+    if record and isinstance(refusal, Unreachable):
+        record.failure = refusal.reason
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

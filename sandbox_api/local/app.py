@@ -22,8 +22,9 @@ from .guard import Guard
 from .isolation import Isolation, probe
 from .limits import Limits
 from .monitor import SAMPLE, Monitor
+from .remote import Unreachable, open_store
 from .responses import page
-from .store import SWEEP, Store
+from .store import SWEEP
 from .work import claim
 
 if TYPE_CHECKING:
@@ -45,20 +46,25 @@ def crashed(_: Request, _error: Exception) -> Response:
     return page(500)
 
 
-async def repeat(work: Callable[[], object], seconds: float) -> None:
+async def repeat(work: Callable[[], object], seconds: float, log_format: LogFormat) -> None:
     """Do work again and again, with so many seconds between."""
     while True:
         await asyncio.sleep(seconds)
-        # A disk that fails now may not the next time.
-        with contextlib.suppress(OSError):
-            await to_thread.run_sync(work)
+        try:
+            # A disk or store that fails now may not the next time.
+            with contextlib.suppress(OSError):
+                await to_thread.run_sync(work)
+        except Unreachable as error:
+            from .journal import log_failure
+
+            log_failure(error.reason, log_format)
 
 
 def create_app(
     *,
     isolation: Isolation = "bubblewrap",
     image: str | None = None,
-    data: Path | None = None,
+    data: Path | str | None = None,
     limits: Limits | None = None,
     hosts: Collection[str] | None = None,
     token: str | None = None,
@@ -68,11 +74,11 @@ def create_app(
 ) -> Starlette:
     """Return the application of a local sandbox server, whose `state.guard` drains it.
 
-    Keep environments in the folder data, by default only as long as the application runs, and up
-    to max_storage bytes of them. Answer only requests that address the server as one of hosts, by
-    default any, and that carry the token, if there is one. When seen, have a page, a reference and
-    metrics too. When the application starts, raise IsolationError if commands can not be isolated
-    as asked for.
+    Keep environments in data, a folder or the URL of a store, by default only as long as the
+    application runs, and up to max_storage bytes of them. Answer only requests that address the
+    server as one of hosts, by default any, and that carry the token, if there is one. When seen,
+    have a page, a reference and metrics too. When the application starts, raise IsolationError if
+    commands can not be isolated as asked for, and Unreachable if the store is.
     """
     api = Api()
     middleware: list[Middleware] = []
@@ -98,14 +104,13 @@ def create_app(
             # Another account has to get at the folders of its sandboxes.
             os.chmod(work, 0o711)  # noqa: PTH101, S103
             bounds = limits or Limits()
-            folder = (data or work / "data") / "environments"
-            api.store = Store(folder, bounds.lifetime, max_storage)
+            api.store = open_store(data or work / "data", bounds.lifetime, max_storage)
             isolator = probe(isolation, work, image=image, limits=bounds)
             api.engine = Engine(isolator, work, api.store, bounds)
             api.monitor = Monitor(api.engine, work)
             repeated = [
-                asyncio.create_task(repeat(api.store.sweep, SWEEP)),
-                asyncio.create_task(repeat(api.monitor.sample, SAMPLE)),
+                asyncio.create_task(repeat(api.store.sweep, SWEEP, log_format)),
+                asyncio.create_task(repeat(api.monitor.sample, SAMPLE, log_format)),
             ]
             yield
             for task in repeated:

@@ -15,9 +15,9 @@ from .isolation import HOME
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from pathlib import Path
 
     from .limits import Limits
+    from .store import Archive
 
 CHUNK = 256 * 1024
 NAME_SIZE = 4095
@@ -94,13 +94,13 @@ def entries(root: int, folder: str) -> Iterator[tuple[tarfile.TarInfo, str]]:
 
 
 @contextlib.contextmanager
-def open_member(path: Path, name: str) -> Generator[tuple[int, IO[bytes]] | None]:
+def open_member(stored: Archive, name: str) -> Generator[tuple[int, IO[bytes]] | None]:
     """Open the file that an archive has by exactly this name: size and content, or None.
 
     Follow symbolic links to other files of the archive.
     """
     for _ in range(LINKS):
-        with tarfile.open(path, "r:gz") as archive:
+        with stored.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as archive:
             while (member := archive.next()) and member.name != name:
                 cast("Any", archive).members = []
             if member and member.isreg():

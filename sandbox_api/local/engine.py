@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .cell import Isolator
     from .limits import Limits
     from .output import Output
+    from .remote import Remote
     from .store import Store
 
 OVERLOADED = "Sandbox overloaded, retry after a few seconds."
@@ -50,7 +51,9 @@ class Engine:
     To be made in the event loop that it is used in.
     """
 
-    def __init__(self, isolator: Isolator, work: Path, store: Store, limits: Limits) -> None:
+    def __init__(
+        self, isolator: Isolator, work: Path, store: Store | Remote, limits: Limits
+    ) -> None:
         self.isolator = isolator
         self.limits = limits
         self._store = store
@@ -132,10 +135,10 @@ class Engine:
         unpacker = Unpacker(home, self.limits, self.isolator.account)
         names: set[str] = set()
         if job.environment:
-            path = self._store.find(job.environment)
-            if path is None:
+            found = self._store.find(job.environment)
+            if found is None:
                 raise Refusal(404, f"No environment with UUID '{job.environment}' found")
-            with path.open("rb") as stored:
+            with found.open("rb") as stored:
                 names = unpacker.unpack(stored, trusted=True)
         if upload:
             try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 
 class Refusal(Exception):
@@ -40,7 +40,7 @@ class Job:
     save: bool
 
 
-def read_job(text: str, exists: Callable[[str], bool]) -> Job:
+async def read_job(text: str, exists: Callable[[str], Awaitable[bool]]) -> Job:
     """Read the `config` of an execution; exists tells whether an environment is stored.
 
     Raise Refusal with the text that the real server has for the first thing that is wrong.
@@ -50,17 +50,17 @@ def read_job(text: str, exists: Callable[[str], bool]) -> Job:
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"'config' json is invalid - {error}") from error
     try:
-        return job(mapping("config", config), exists)
+        return await job(mapping("config", config), exists)
     except RecursionError as error:
         raise Refusal(400, f"config is nested too deep - {error}") from error
 
 
-def job(config: dict[str, Any], exists: Callable[[str], bool]) -> Job:
+async def job(config: dict[str, Any], exists: Callable[[str], Awaitable[bool]]) -> Job:
     """Return the job that a configuration describes."""
     environment = config.get("environment")
     if environment is not None:
         environment = str(environment)
-        if not exists(environment):
+        if not await exists(environment):
             raise Refusal(404, f"No environment with UUID '{environment}' found")
     if "commands" not in config:
         raise Refusal(400, "Missing field 'commands' in config")

@@ -44,6 +44,8 @@ class Record:
     """How many commands an execution has."""
     outcome: int | None = None
     """The status of an execution that came to its end."""
+    failure: str | None = None
+    """What the store of environments said when it failed."""
 
 
 def record_of(scope: Mapping[str, Any]) -> Record | None:
@@ -108,7 +110,9 @@ def log_text(record: Record) -> None:
     if record.outcome is not None:
         commands = "1 command" if record.commands == 1 else f"{record.commands} commands"
         line += f", {commands}, status {record.outcome}"
-    log(f"{line}, id {record.request_id}" if record.request_id else line)
+    if record.request_id:
+        line += f", id {record.request_id}"
+    log(f"{line}, the store failed: {record.failure}" if record.failure else line)
 
 
 def log_json(record: Record) -> None:
@@ -127,7 +131,18 @@ def log_json(record: Record) -> None:
         members |= {"commands": record.commands, "outcome": record.outcome}
     if record.request_id:
         members["request_id"] = record.request_id
+    if record.failure:
+        members["failure"] = record.failure
     log(json.dumps(members))
+
+
+def log_failure(reason: str, log_format: LogFormat) -> None:
+    """Write to standard error that the store failed while no request needed it."""
+    now = datetime.now(UTC)
+    if log_format == "json":
+        log(json.dumps({"time": now.isoformat(), "failure": reason}))
+    elif log_format == "text":
+        log(f"{now.isoformat(sep=' ', timespec='seconds')} the store failed: {reason}")
 
 
 def log(line: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from .private import UNISOLATED
+from .remote import Remote, Unreachable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .cell import Isolator
     from .limits import Limits
 
@@ -57,8 +60,51 @@ def data_folder() -> Path:
     return user_data_path("sandbox-api", appauthor=False)
 
 
+def place(data: str | os.PathLike[str] | None) -> Path | str:
+    """Return where to keep environments: a folder, or the URL of a store. Raise SettingError."""
+    text = os.fspath(data or data_folder())
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text)
+    # What is refused is not shown: it may hold a password.
+    wrong = SettingError(
+        "A URL to keep environments at is like s3://bucket/folder or file:///folder"
+    )
+    try:
+        parts = urlsplit(text)
+        secret = parts.password is not None or "?" in rest or "#" in rest
+    except ValueError:
+        raise wrong from None
+    if secret:
+        raise SettingError(
+            "A URL to keep environments at must have no password, ? or #: others see command "
+            "lines. Set what is secret as variables, as for s3:// AWS_SECRET_ACCESS_KEY."
+        )
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest:
+        raise wrong
+    if scheme != "file":
+        return text
+    if parts.netloc not in ("", "localhost"):
+        raise wrong
+    return Path(url2pathname(parts.path))
+
+
+def try_store(url: str, limits: Limits) -> None:
+    """Look whether environments can be kept at a URL; raise SettingError when not."""
+    scheme = url.partition("://")[0]
+    try:
+        Remote(url, limits.lifetime).check()
+    except ImportError:
+        extra = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}.get(scheme)
+        install = f"'sandbox-api[{extra}]'" if extra else f"fsspec, and what it has for {scheme}://"
+        raise SettingError(f"{scheme}:// needs more packages: pip install {install}") from None
+    except (FileNotFoundError, Unreachable) as error:
+        reason = error.reason if isinstance(error, Unreachable) else "it is not there"
+        raise SettingError(f"Environments can not be kept at {url}: {reason}") from None
+
+
 def greeting(
-    url: str, isolator: Isolator, limits: Limits, data: Path, room: int, token: str | None
+    url: str, isolator: Isolator, limits: Limits, data: Path | str, room: int, token: str | None
 ) -> str:
     """Return what a server says at its start: where it listens, what isolates, what is limited."""
     isolates = f"{isolator.version} isolates commands." if isolator.isolates else UNISOLATED

@@ -8,7 +8,7 @@ import tempfile
 from collections import deque
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .box import Box, BoxError, whole
 from .cgroups import Groups
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from .cell import Isolator
     from .limits import Limits
+
+# How many boxes to start ahead at a time: more wait for each other in the kernel.
+FILLERS = 2
 
 # How long not to try again after a box did not start, in seconds.
 REST = 1.0
@@ -56,7 +59,7 @@ class Pool:
         self._remains: dict[Box, contextlib.ExitStack] = {}
         self._size = min(1, limits.warm)
         self._closed = False
-        self._filling: asyncio.Task[None] | None = None
+        self._filling: set[asyncio.Task[Any] | None] = set()
         self._taken = 0
         self._idle = asyncio.Event()
 
@@ -81,10 +84,10 @@ class Pool:
     async def close(self) -> None:
         """Remove all boxes, when the taken ones have come back, and be of no more use."""
         self._closed = True
-        if self._filling:
-            self._filling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._filling
+        if tasks := set(filter(None, self._filling)):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         while self._ready:
             await self._discard(self._ready.popleft())
         if self._taken:
@@ -101,18 +104,25 @@ class Pool:
 
     def fill(self) -> None:
         """Start boxes in the background until there are enough."""
-        if not self._closed and len(self._ready) < self._size and self._filling is None:
-            self._filling = asyncio.get_running_loop().create_task(self._fill_up())
+        while not self._closed and self._missing > 0 and len(self._filling) < FILLERS:
+            task = asyncio.get_running_loop().create_task(self._fill_up())
+            self._filling.add(task)
+
+    @property
+    def _missing(self) -> int:
+        """How many boxes to start, beside those that are being started."""
+        return self._size - len(self._ready) - len(self._filling)
 
     async def _fill_up(self) -> None:
         try:
-            while not self._closed and len(self._ready) < self._size:
+            while not self._closed and self._missing >= 0:
                 self._ready.append(await self._make())
         except (BoxError, LaunchError, OSError):
             # Whoever needs one will try again, and say what is wrong.
             await asyncio.sleep(REST)
         finally:
-            self._filling = None
+            # At once, and not a moment later: it would be counted among those that go on.
+            self._filling.discard(asyncio.current_task())
 
     async def _make(self) -> Box:
         """Start a box."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from contextlib import ExitStack
 
+    from anyio import CapacityLimiter
     from starlette.types import Receive, Scope, Send
 
 PAGES = {
@@ -69,11 +70,18 @@ class Download(StreamingResponse):
     """A file, that is closed when the answer is sent or the client is gone."""
 
     def __init__(
-        self, size: int, content: IO[bytes], kind: str, name: str, files: ExitStack
+        self,
+        size: int,
+        content: IO[bytes],
+        kind: str,
+        name: str,
+        files: ExitStack,
+        limiter: CapacityLimiter,
     ) -> None:
         headers = {"Content-Length": str(size), "Content-Disposition": disposition(name)}
         super().__init__(self._chunks(content), headers=headers, media_type=kind)
         self._files = files
+        self._limiter = limiter
         self._wanted = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,5 +93,8 @@ class Download(StreamingResponse):
             self._files.close()
 
     async def _chunks(self, content: IO[bytes]) -> AsyncIterator[bytes]:
-        while self._wanted and (chunk := await to_thread.run_sync(content.read, CHUNK)):
+        while self._wanted and (chunk := await self._read(content)):
             yield chunk
+
+    async def _read(self, content: IO[bytes]) -> bytes:
+        return await to_thread.run_sync(content.read, CHUNK, limiter=self._limiter)

@@ -182,4 +182,8 @@ def gauges(api: Api) -> dict[str, tuple[str, Callable[[], float]]]:
         ),
         "sandbox_environments": ("Environments stored.", lambda: api.store.count),
         "sandbox_stored_bytes": ("What the environments take.", lambda: api.store.stored),
+        "sandbox_store_reachable": (
+            "Whether the store of environments did what it was last asked.",
+            lambda: api.store.reachable,
+        ),
     }

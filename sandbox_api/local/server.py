@@ -16,7 +16,15 @@ from .containers import ENGINES
 from .files import remove
 from .isolation import Isolation, probe
 from .limits import Limits
-from .options import MAX_STORAGE, SettingError, data_folder, greeting, parse_size, usable_token
+from .options import (
+    MAX_STORAGE,
+    SettingError,
+    greeting,
+    parse_size,
+    place,
+    try_store,
+    usable_token,
+)
 
 if TYPE_CHECKING:
     import os
@@ -58,10 +66,11 @@ def serve(
 
     Listen on host and port, or on the listening socket with the descriptor fd. Port 0 is any free
     one. Demand the token of all requests; on an address that others than this machine reach, there
-    must be one. Keep environments in the folder data, by default the user's own for such, up to
-    max_storage, as in 10G. With podman or docker as isolation, run commands in containers of image.
-    Let commands use the network only with network. Execute so many requests at once as there are
-    slots, and let others wait that many seconds. Call ready with the URL once clients can connect.
+    must be one. Keep environments in data, a folder or the URL of a store, by default a folder of
+    the user's, up to max_storage, as in 10G. With podman or docker as isolation, run commands in
+    containers of image. Let commands use the network only with network. Execute so many requests
+    at once as there are slots, and let others wait that many seconds. Call ready with the URL once
+    clients can connect.
 
     Raise OSError when the address can not be listened on, IsolationError when commands can not
     be isolated, and SettingError when something else is not as it must be.
@@ -76,13 +85,15 @@ def serve(
     if limits.slots < 1 or not limits.patience >= 0:
         raise SettingError("There must be a slot at least, and requests can not wait less than 0 s")
     room = parse_size(max_storage)
-    folder = Path(data) if data else data_folder()
+    kept = place(data)
     with listener(host, port, fd) as listening:
         url, hosts = address(listening, host)
         token = usable_token(token, needed=hosts is None and listening.family != socket.AF_UNIX)
         isolator = trial(isolation, image, limits)
+        if isinstance(kept, str):
+            try_store(kept, limits)
         print(  # noqa: T201
-            greeting(url, isolator, limits, folder, room, token),
+            greeting(url, isolator, limits, kept, room, token),
             file=sys.stderr,
             flush=True,
         )
@@ -93,7 +104,7 @@ def serve(
         app = create_app(
             isolation=isolation,
             image=image,
-            data=folder,
+            data=kept,
             limits=limits,
             hosts=hosts,
             token=token,

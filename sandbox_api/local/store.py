@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast
 
 from .job import Refusal
 
@@ -30,6 +30,14 @@ GRACE = 60.0
 BUFFER = 1024 * 1024
 
 
+class Archive(Protocol):
+    """What is stored of an environment: a Path, or what opens like one."""
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO:
+        """Open it for reading, from any position."""
+        ...
+
+
 class Store:
     """Environments in one folder, each kept for lifetime seconds from its making.
 
@@ -37,6 +45,8 @@ class Store:
     archive is when it expires, so that this is kept with it, and never is another than was
     promised. Servers may share a folder; each counts what the others stored when it sweeps.
     """
+
+    reachable = True
 
     def __init__(self, folder: Path, lifetime: float, max_storage: int | None = None) -> None:
         self.max_storage = max_storage
@@ -126,11 +136,16 @@ class Store:
     def _demand(self, size: int) -> None:
         most = self.max_storage
         if most is not None and self.stored + self._writing + size > most:
-            raise Refusal(
-                507,
-                f"There is no room to save the environment: all of them may take {most} bytes. "
-                "Room is made when some expire.",
-            )
+            raise full(most)
+
+
+def full(most: int) -> Refusal:
+    """Return the refusal of a save where all environments may take most bytes."""
+    return Refusal(
+        507,
+        f"There is no room to save the environment: all of them may take {most} bytes. "
+        "Room is made when some expire.",
+    )
 
 
 class Unfinished(io.FileIO):

@@ -24,9 +24,9 @@ import httpx
 import pytest
 
 from sandbox_api import ASandbox, ConnectionFailed, Sandbox, Sandbox413, TimedOut
+from sandbox_api._blocking import Transport
 from sandbox_api._network import abandon
-from sandbox_api._pool import AsyncTransport, SuspendingPool, Transport
-from sandbox_api._waiting import suspend
+from sandbox_api._suspending import AsyncTransport, SuspendingPool, suspend
 
 from ..servers import RawServer, reply
 
@@ -89,7 +89,7 @@ def test_unix_socket_that_accepts_nobody(
     full: tuple[socket.socket, list[socket.socket]], connect: Callable[..., Sandbox]
 ) -> None:
     started = time.monotonic()
-    with pytest.raises(TimedOut, match=r"timed out (connecting|on the way)"):
+    with pytest.raises(TimedOut, match="timed out connecting"):
         connect(f"unix://{full[0].getsockname()}", BOUND, retries=0).check("x")
     assert BOUND <= time.monotonic() - started < BOUND * 1.1 + 0.8
 
@@ -113,22 +113,6 @@ def test_unix_socket_that_accepts_others_first(
     thread.start()
     assert connect(f"unix://{listener.getsockname()}", 20, retries=0).check("x") == 0
     thread.join()
-
-
-def test_handshake_that_stalls(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
-    url = raw_server.url.replace("http:", "https:")
-    started = time.monotonic()
-    with pytest.raises(TimedOut, match=r"timed out (connecting|on the way)"):
-        connect(url, BOUND, retries=0).usage()
-    assert time.monotonic() - started < BOUND * 1.1 + 0.8
-
-
-def test_large_upload_over_tls(
-    connect: Callable[..., Sandbox], tls_server: str, certificate: Path
-) -> None:
-    # More than sockets hold, so that it is written while the server's tickets are read.
-    sandbox = connect(tls_server, 20, verify=str(certificate))
-    assert sandbox.request("POST", "/", files={"a": bytes(8_000_000)}).json() == {}
 
 
 def test_where_there_is_no_poll(raw_server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:

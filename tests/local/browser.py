@@ -6,16 +6,17 @@ import base64
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
+
+from ..conftest import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = PROGRAMS["chromium"]
 
 FLAGS = (
     "--headless",

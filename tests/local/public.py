@@ -75,7 +75,7 @@ def start(*options: str, **environment: str) -> subprocess.Popen[str]:
 
 
 @contextlib.contextmanager
-def serving(data: Path, *options: str, **environment: str) -> Iterator[Public]:
+def serving(data: Path | str, *options: str, **environment: str) -> Iterator[Public]:
     """Run a server for as long as the context lasts."""
     server = Public(start("--port", "0", "--data", str(data), *options, **environment))
     try:

@@ -9,13 +9,13 @@ import httpx
 import pytest
 
 from ..servers import RawServer, reply
-from .browser import CHROMIUM, Tab, browsing
+from .browser import Tab, browsing
 from .public import TOKEN, Public, execute, serving, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = pytest.mark.cluster("chromium")
 
 
 @pytest.fixture(scope="module")

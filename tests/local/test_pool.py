@@ -67,6 +67,36 @@ def test_no_command_is_cut_before_its_time(work: Path) -> None:
     pooled(work, scenario)
 
 
+def test_a_box_that_is_taken_just_as_another_gets_ready_is_replaced(work: Path) -> None:
+    taken: list[Box] = []
+
+    async def scenario(pool: Pool) -> None:
+        make = pool._make
+
+        def take() -> None:
+            taken.append(pool._ready.popleft())
+            pool.fill()
+
+        async def make_and_take() -> Box:
+            box = await make()
+            if not taken:
+                # Next, when whoever asked for this box has it and has ended.
+                asyncio.get_running_loop().call_soon(take)
+            return box
+
+        async with pool.box():
+            pass
+        await until(lambda: not pool._filling)
+        pool._make = make_and_take  # type: ignore[method-assign]
+        async with pool.box():
+            await until(lambda: bool(taken))
+        await until(lambda: not pool._filling)
+        assert len(pool._ready) == 2
+        await pool._discard(taken[0])
+
+    pooled(work, scenario)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until a condition is true."""
     end = time.monotonic() + 20

@@ -171,6 +171,8 @@ def test_environments_are_kept_in_the_users_folder_by_default(tmp_path: Path) ->
     ("options", "words"),
     [
         (["--max-storage", "much"], "'much' is no size"),
+        (["--data", "s3://eve:secret@bucket"], "must have no password"),
+        (["--data", "nonsense://bucket"], "can not be kept at nonsense://bucket: ValueError: "),
         (["--slots", "0"], "There must be a slot at least"),
         (["--wait", "-1"], "can not wait less than 0 s"),
         (["--wait", "nan"], "can not wait less than 0 s"),

@@ -1,0 +1,175 @@
+"""Waiting in tasks of asyncio or trio, and what sends requests so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import anyio
+import anyio.lowlevel
+import httpcore
+import httpx
+
+from ._pool import Body, Pool
+from ._resolver import numeric
+from ._steps import LONGEST, READ, WRITE, Checkpoint, LookUp, Pause, Ready, Signal
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+
+    from ._resolver import Address
+    from ._steps import Step
+
+T = TypeVar("T")
+
+# anyio before 4.7 has them by these names.
+wait_readable: Any = getattr(anyio, "wait_readable", None) or anyio.wait_socket_readable  # pyright: ignore[reportDeprecated]
+wait_writable: Any = getattr(anyio, "wait_writable", None) or anyio.wait_socket_writable  # pyright: ignore[reportDeprecated]
+
+
+async def ready(step: Ready) -> int:
+    if in_asyncio():
+        with contextlib.suppress(NotImplementedError):  # Windows' usual loop
+            return await ready_in_asyncio(step)
+    found = 0
+
+    async def wait(event: int, until_ready: Callable[[Any], Any]) -> None:
+        nonlocal found
+        await until_ready(step.socket)
+        found |= event
+        group.cancel_scope.cancel()
+
+    with anyio.move_on_after(step.seconds):
+        async with anyio.create_task_group() as group:
+            if step.events & READ:
+                group.start_soon(wait, READ, wait_readable)
+            if step.events & WRITE:
+                group.start_soon(wait, WRITE, wait_writable)
+    return found
+
+
+async def ready_in_asyncio(step: Ready) -> int:
+    """Wait as anyio does, without the tasks that it takes for that."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[int] = loop.create_future()
+    descriptor = step.socket.fileno()
+    timer = None
+    try:
+        if step.events & READ:
+            loop.add_reader(descriptor, settle, future, READ)
+        if step.events & WRITE:
+            loop.add_writer(descriptor, settle, future, WRITE)
+        if step.seconds is not None:
+            timer = loop.call_later(min(step.seconds, LONGEST), settle, future, 0)
+        return await future
+    finally:
+        if step.events & READ:
+            loop.remove_reader(descriptor)
+        if step.events & WRITE:
+            loop.remove_writer(descriptor)
+        if timer is not None:
+            timer.cancel()
+
+
+def settle(future: asyncio.Future[int], found: int) -> None:
+    if not future.done():
+        future.set_result(found)
+
+
+def in_asyncio() -> bool:
+    """Tell whether this is a task of asyncio; trio may run as a guest of its loop."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+async def look_up(step: LookUp) -> list[Address]:
+    if known := numeric(step.host, step.port):
+        return known
+    with anyio.move_on_after(step.seconds):
+        try:
+            found = await anyio.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(str(error)) from error
+        return [(family, address) for family, *_, address in found]
+    raise httpcore.ConnectTimeout(f"looking up {step.host} took too long")
+
+
+async def pause(step: Pause) -> None:
+    await anyio.sleep(step.seconds)
+
+
+async def signal(step: Signal) -> bool:
+    with anyio.move_on_after(step.seconds):
+        await step.event.wait()
+    come: bool = step.event.is_set()
+    return come
+
+
+async def checkpoint(_: Checkpoint) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+WAYS: dict[type, Callable[[Any], Awaitable[Any]]] = {
+    Ready: ready,
+    LookUp: look_up,
+    Pause: pause,
+    Signal: signal,
+    Checkpoint: checkpoint,
+}
+
+
+async def suspend(steps: Generator[Step, Any, T]) -> T:
+    """Take all steps, in this task."""
+    try:
+        step = next(steps)
+        while True:
+            step = steps.send(await WAYS[type(step)](step))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        steps.close()
+
+
+class SuspendingBody(Body):
+    """The body of a reply."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while not self.ended:
+            yield await suspend(self.read())
+
+    async def aclose(self) -> None:
+        self.end()
+
+
+class SuspendingPool(Pool):
+    """A pool for the tasks of one event loop."""
+
+    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
+        super().__init__(context, path, anyio.Event, SuspendingBody)
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        stream: Any = request.stream
+        if not hasattr(stream, "__iter__"):  # what a user's authentication may send
+            request.stream = httpx.ByteStream(b"".join([chunk async for chunk in stream]))
+        return await suspend(self.handle(request))
+
+    async def aclose(self) -> None:
+        self.shut()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class AsyncTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport over such a pool; what traces httpx's own sees this one too."""
+
+    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
+        self._pool: Any = SuspendingPool(context, path)
