@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,24 @@ def test_workflows_are_safe() -> None:
     command: list[str | Path] = [zizmor, "--offline", "--no-progress", ROOT / ".github"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_supported_python_is_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    prefix = "Programming Language :: Python :: "
+    supported = [each.removeprefix(prefix) for each in project["classifiers"] if "3." in each]
+    workflow = yaml.safe_load((WORKFLOWS[-1]).read_text(encoding="utf-8"))
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == supported
+    assert f"PYTHONS = {json.dumps(supported)}\n" in (ROOT / "noxfile.py").read_text()
+
+
+def test_what_is_to_be_done_before_a_release_is_done_by_github() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paragraph = page[page.index("Before a release") : page.index("GitHub runs all of them")]
+    named = set(re.findall(r"`make ([a-z-]+)`", paragraph))
+    matrix = yaml.safe_load(WORKFLOWS[-1].read_text(encoding="utf-8"))["jobs"]["more"]["strategy"]
+    # Each Python is a job of its own there.
+    assert named - {"pythons"} <= {*matrix["matrix"]["target"]}
 
 
 def test_nothing_is_run_but_what_runs_here() -> None:
