@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,13 @@ def configured(folder: Path, port: int, upstreams: list[str], certificate: Path)
     return [str(PROGRAMS["nginx"]), "-p", str(folder), "-c", str(file), "-e", "stderr"]
 
 
+def listens(port: int) -> bool:
+    """Tell whether somebody listens at a port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def balancing(folder: Path, upstreams: list[str], certificate: Path) -> Iterator[str]:
     """Run nginx before two servers, for as long as the context lasts; give its URL."""
@@ -66,10 +74,11 @@ def balancing(folder: Path, upstreams: list[str], certificate: Path) -> Iterator
         subprocess.Popen(command, stderr=stderr) as nginx,
     ):
         try:
-            for _ in range(500):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
+            end = time.monotonic() + 20
+            while not listens(port):
                 assert nginx.poll() is None, (folder / "stderr").read_text()
+                assert time.monotonic() < end
+                time.sleep(0.02)
             yield f"https://localhost:{port}"
         finally:
             nginx.terminate()
