@@ -42,21 +42,21 @@ class Bench:
         self._folder = Path(options.folder)
 
     def sync(self) -> list[Measured]:
-        """Calls one after another."""
+        """Measure calls one after another."""
         number = self._number(300)
         found = self._both("sync", number=number, floor=True)
         return [
             measured("sync", found, 1000 / number),
-            measured("sync-floor", found, 1000 / number, theirs="floor"),
+            measured("floor", found, 1000 / number, theirs="floor"),
         ]
 
     def threads(self) -> list[Measured]:
-        """Calls from threads."""
+        """Measure calls from threads."""
         number = self._number(480)
         return [measured("threads", self._both("threads", number=number), 1000 / number)]
 
     def tasks(self) -> list[Measured]:
-        """Calls from tasks."""
+        """Measure calls from tasks."""
         found: list[Measured] = []
         for width, usual in ((1, 300), (64, 1000), (512, 2048)):
             number = self._number(usual)
@@ -67,7 +67,7 @@ class Bench:
         return found
 
     def download(self) -> list[Measured]:
-        """An environment to a file."""
+        """Measure an environment that goes to a file."""
         target = self._folder / "download"
         size = self._options.mebibytes * MEBIBYTE
         path = f"/{size}"
@@ -103,7 +103,7 @@ class Bench:
         ]
 
     def upload(self) -> list[Measured]:
-        """An environment that is packed."""
+        """Measure an environment that is packed."""
         archive = self._folder / "environment.tgz"
         piece = os.urandom(MEBIBYTE)
         with tarfile.open(archive, "w:gz", compresslevel=0) as tar:
@@ -121,7 +121,7 @@ class Bench:
         ]
 
     def folder(self) -> list[Measured]:
-        """An environment that has yet to be packed."""
+        """Measure one that has yet to be packed."""
         root, archive = self._folder / "exercise", self._folder / "exercise.tgz"
         for number in range(self._options.files):
             path = root / f"part-{number // 100}" / f"file-{number}.py"
@@ -139,16 +139,16 @@ class Bench:
         ]
 
     def load(self) -> list[Measured]:
-        """The import, in a fresh process each time."""
+        """Measure the import, in a fresh process each time."""
         return [measured("import", self._codes("from sandbox_api import ASandbox, Sandbox"), 1000)]
 
     def first(self) -> list[Measured]:
-        """The first call of a fresh process, its import among it."""
+        """Measure the first call of a fresh process, its import among it."""
         code = f"from sandbox_api import Sandbox; Sandbox({self._ours.url!r}).execute({CONFIG})"
         return [measured("first", self._codes(code), 1000)]
 
     def parse(self) -> list[Measured]:
-        """What is made of answers that have come."""
+        """Measure how answers that have come are read."""
         found: list[Measured] = []
         for kind in ("libraries", "result"):
 
@@ -163,7 +163,7 @@ class Bench:
         return found
 
     def local(self) -> list[Measured]:
-        """The local sandbox beside bare bubblewrap; where it can't run, nothing."""
+        """Measure the local sandbox beside bare bubblewrap; where it can't run, nothing."""
         from sandbox_api import LocalSandboxError
 
         from .local import measure
@@ -181,7 +181,7 @@ class Bench:
 
     @property
     def _large(self) -> int:
-        return -(-self._options.rounds // 3)
+        return int(-(-self._options.rounds // 3))
 
     def _number(self, usual: int) -> int:
         return usual // 10 if self._options.quick else usual
@@ -192,7 +192,7 @@ class Bench:
             self._options.rounds,
             {
                 "ours": lambda: self._ours.ask(do, **arguments),
-                "theirs": theirs and (lambda: theirs.ask(do, **arguments)),
+                "theirs": (lambda: theirs.ask(do, **arguments)) if theirs else None,
                 "floor": (lambda: self._ours.ask("floor", **arguments)) if floor else None,
             },
         )
@@ -203,7 +203,7 @@ class Bench:
             self._options.rounds,
             {
                 "ours": lambda: self._ours.run(code),
-                "theirs": theirs and (lambda: theirs.run(code)),
+                "theirs": (lambda: theirs.run(code)) if theirs else None,
             },
         )
 
@@ -290,9 +290,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
     made.add_argument("--only", help=f"what to measure, of {', '.join(PARTS)}; with commas between")
     made.add_argument("--quick", action="store_true", help="little of all, to try it in a minute")
-    made.add_argument(
-        "--no-peer", action="store_true", help="install nothing: without the old client"
-    )
+    made.add_argument("--no-peer", action="store_true", help="install nothing: no old client")
     made.add_argument("--rounds", type=int, help="how often sides take turns; 15 by default")
     made.add_argument("--mebibytes", type=int, help="size of an environment; 1024 by default")
     made.add_argument("--files", type=int, help="files in a folder; 20000 by default")

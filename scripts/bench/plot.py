@@ -64,6 +64,7 @@ class Axis:
         self._start, self._end = start, end
 
     def __call__(self, value: float) -> float:
+        """Return the place of a value."""
         share = (math.log10(value) - self._low) / (self._high - self._low)
         return self._start + share * (self._end - self._start)
 

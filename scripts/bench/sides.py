@@ -1,4 +1,4 @@
-"""The sides that take turns: this client, the old one in an environment of its own, and commands."""
+"""The sides that take turns: this client and the old one, each in an environment, and commands."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def side(python: str, url: str) -> Iterator[Side]:
 
 def old_client() -> str | None:
     """Return an interpreter that has the old client, if it can be installed."""
-    return installed("old client", [PEER])
+    return installed("pl-sandbox-api", [PEER])
 
 
 def this_client() -> str | None:
@@ -98,7 +98,7 @@ def this_client() -> str | None:
     In an environment of development, httpx and httpcore import more of what they find.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    python = installed("this client", project["dependencies"])
+    python = installed("sandbox-api", project["dependencies"])
     if python is not None:
         (packages,) = Path(python).parents[1].glob("lib/python*/site-packages")
         (packages / "sandbox.pth").write_text(f"{ROOT}\n{ROOT / 'generated'}\n")
@@ -111,15 +111,14 @@ def installed(name: str, requirements: list[str]) -> str | None:
     folder = Path(platformdirs.user_cache_dir("sandbox-api-bench"), f"{name}-{digest}")
     python, ready = folder / "bin" / "python", folder / "ready"
     if not ready.exists():
-        print(f"Making an environment for the {name}, once...", file=sys.stderr)
+        print(f"Making an environment for {name}, once...", file=sys.stderr)
         venv.create(folder, clear=True, with_pip=True)
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*command, *requirements], capture_output=True, text=True, check=False
-        )
+        install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        command = [python, *install, *requirements]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = done.stderr.strip().rpartition("\n")[2]
-            print(f"The {name} can not be installed: {reason}", file=sys.stderr)
+            print(f"{name} can not be installed: {reason}", file=sys.stderr)
             return None
         ready.touch()
     return str(python)

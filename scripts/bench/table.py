@@ -30,7 +30,7 @@ class Figure:
 
 FIGURES = {
     "sync": Figure("`execute`, one after another", OLD, "ms", 0.45, 0.30),
-    "sync-floor": Figure("the same beside a bare socket", "socket", "ms"),
+    "floor": Figure("the same beside a bare socket", "socket", "ms"),
     "threads": Figure("`execute` from 16 threads", OLD, "ms", 0.5, 0.33),
     "async-1": Figure("async `execute`, 1 at a time", OLD, "ms", 1.3, 1.0),
     "async-64": Figure("async `execute`, 64 at once", OLD, "ms", 2.2, 1.0),
