@@ -7,7 +7,7 @@ TESTS ?= tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-live verify record check lint-description check-generated \
-	check-surface generate bump newest-generator format coverage pythons lowest audit dist clean
+	check-surface generate bump newest-generator format coverage pythons lowest audit dist bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -91,6 +91,9 @@ dist: $(READY) ## Build the wheel and the sdist, the same bytes each time, and c
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build
 	@$(BIN)/twine check --strict dist/*
 	@$(BIN)/check-wheel-contents dist/*.whl
+
+bench: $(READY) ## Measure beside the old client, for docs/performance.md: make bench [OPTIONS=--help]
+	@$(BIN)/python -m scripts.bench $(OPTIONS)
 
 clean: ## Remove what the other targets made
 	@rm -rf $(VENV) .nox .mypy_cache .pytest_cache .ruff_cache .coverage* dist site

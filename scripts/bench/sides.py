@@ -114,7 +114,7 @@ def installed(name: str, requirements: list[str]) -> str | None:
         print(f"Making an environment for {name}, once...", file=sys.stderr)
         venv.create(folder, clear=True, with_pip=True)
         install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        command = [python, *install, *requirements]
+        command = [str(python), *install, *requirements]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = done.stderr.strip().rpartition("\n")[2]

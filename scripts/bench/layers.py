@@ -1,0 +1,154 @@
+"""Where the processor time of an asynchronous execution goes, 64 at once.
+
+    python -m scripts.bench.layers
+
+Each layer is what a call takes with it, less what it takes without; the best of many blocks, for
+processor time too grows when others use the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import h11
+import httpcore
+import httpx
+
+from sandbox_api import ASandbox, _operations
+from sandbox_api._connection import Connection
+from sandbox_client.api.sandbox import execute
+
+from . import servers, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WIDTH, BLOCKS, CALLS = 64, 25, 500
+CONFIG = {"commands": ["true"]}
+
+
+async def least(once: Callable[[], Any]) -> float:
+    """Return the least processor time that one of many calls took, in µs."""
+    best = float("inf")
+    for _ in range(BLOCKS):
+        left = iter(range(CALLS))
+
+        async def work(left: Any = left) -> None:
+            for _ in left:
+                await once()
+
+        started = time.process_time()
+        await asyncio.gather(*(work() for _ in range(WIDTH)))
+        best = min(best, (time.process_time() - started) / CALLS * 1e6)
+    return best
+
+
+def least_plain(once: Callable[[], Any]) -> float:
+    """Return the same of what does not wait."""
+    best = float("inf")
+    for _ in range(BLOCKS):
+        started = time.process_time()
+        for _ in range(CALLS):
+            once()
+        best = min(best, (time.process_time() - started) / CALLS * 1e6)
+    return best
+
+
+def exchange(headers: list[tuple[bytes, bytes]], reply: bytes) -> Callable[[], None]:
+    """Return what takes a request and its reply through h11 alone."""
+    connection = h11.Connection(h11.CLIENT)
+
+    def once() -> None:
+        connection.send(h11.Request(method=b"POST", target=b"/execute/", headers=headers))
+        connection.send(h11.Data(b"x" * int(dict(headers)[b"Content-Length"])))
+        connection.send(h11.EndOfMessage())
+        connection.receive_data(reply)
+        while connection.their_state is not h11.DONE:
+            connection.next_event()
+        connection.start_next_cycle()
+
+    return once
+
+
+async def measure(url: str) -> list[tuple[str, float]]:
+    """Return the layers and what each takes, in µs."""
+    async with ASandbox(url) as sandbox:
+        client: Any = sandbox._client()  # pyright: ignore[reportPrivateUsage]
+        arguments = execute.request(CONFIG)
+        arguments["url"] = f"{url}/execute/"
+        sent = client.build_request(**arguments)
+
+        async def whole() -> None:
+            await sandbox.execute(CONFIG)
+
+        async def through_httpx() -> None:
+            async with client.stream(**arguments) as response:
+                await response.aread()
+
+        async def connection() -> None:
+            target = httpx.URL(arguments["url"])
+            request = httpcore.Request(
+                "POST",
+                httpcore.URL(
+                    scheme=target.raw_scheme,
+                    host=target.raw_host,
+                    port=target.port,
+                    target=target.raw_path,
+                ),
+                headers=sent.headers.raw,
+                content=sent.stream,
+                extensions={"timeout": {"read": 60}},
+            )
+            response = await client._transport._pool.handle_async_request(request)
+            async for _ in response.stream:
+                pass
+            await response.aclose()
+
+        took = [await least(once) for once in (whole, through_httpx, connection)]
+        recycle = Connection.recycle
+
+        def as_new(self: Connection) -> bool:
+            recycled = recycle(self)
+            self.used = False
+            return recycled
+
+        with patch.object(Connection, "recycle", as_new):
+            took.append(await least(connection))
+    body = servers.result()
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    took.append(least_plain(exchange(sent.headers.raw, reply)))
+    answer = httpx.Response(200, content=body)
+    reading = least_plain(lambda: execute.parse(answer))
+    asking = least_plain(lambda: _operations.execute(CONFIG, None))
+    return [
+        ("making the call of what was given", asking),
+        ("reading the result", reading),
+        ("attempts, deadline, errors", took[0] - took[1] - asking - reading),
+        ("httpx: request, response, hooks", took[1] - took[2]),
+        ("asking before the body is sent", took[2] - took[3]),
+        ("h11: HTTP/1.1 in Python", took[4]),
+        ("pool, sockets, event loop", took[3] - took[4]),
+        ("all", took[0]),
+    ]
+
+
+def lines(layers: list[tuple[str, float]]) -> list[list[str]]:
+    """Return a table of layers."""
+    whole = layers[-1][1]
+    return [
+        ["layer", "µs of a call", "share"],
+        *([name, f"{micros:.0f}", f"{micros / whole:.0%}"] for name, micros in layers),
+    ]
+
+
+def run() -> list[list[str]]:
+    """Measure, and return a table."""
+    with servers.stub() as url:
+        return lines(asyncio.run(measure(url)))
+
+
+if __name__ == "__main__":
+    print(table.plain(run()))
