@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import tarfile
@@ -19,7 +20,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import endurance, plot, servers, sides, table
+from . import endurance, layers, plot, servers, sides, table
 from .sides import Side, alternate, command
 from .table import Measured
 
@@ -126,7 +127,7 @@ class Bench:
         for number in range(self._options.files):
             path = root / f"part-{number // 100}" / f"file-{number}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"value_{number}_{line} = {line}\n" for line in range(40)))
+            path.write_text(text(number))
 
         def tar() -> Reply:
             packed = command("tar", "-czf", archive, "-C", root, ".")
@@ -226,6 +227,15 @@ class Repeated:
         return (self._content * -(-size // len(self._content)))[:size]
 
 
+def text(number: int) -> str:
+    """Return what a file may have: some 150 words in lines, the same for the same number."""
+    words = random.Random(number)  # noqa: S311 (not a secret)
+    some = [f"{words.choice(SYLLABLES)}{words.choice(SYLLABLES)}" for _ in range(150)]
+    return "".join(" ".join(some[start : start + 6]) + "\n" for start in range(0, len(some), 6))
+
+
+SYLLABLES = [f"{consonant}{vowel}" for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+
 PARTS = {
     "sync": Bench.sync,
     "threads": Bench.threads,
@@ -264,7 +274,7 @@ def machine() -> str:
 
 
 def write(folder: Path, found: list[Measured]) -> None:
-    """Write numbers, plot and the page's table."""
+    """Write numbers and a plot of them."""
     plots = folder / "performance"
     plots.mkdir(parents=True, exist_ok=True)
     numbers = {"machine": machine(), "figures": {each.name: each.as_json() for each in found}}
@@ -281,8 +291,6 @@ def write(folder: Path, found: list[Measured]) -> None:
     ]
     drawn = plot.ratios("Our time to theirs, ratio of medians", rows)
     (plots / "ratios.svg").write_text(drawn, encoding="utf-8")
-    text = table.markdown([table.HEADINGS, *(each.cells() for each in found)])
-    table.put(folder / "performance.md", "figures", f"{machine()}.\n\n{text}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -330,12 +338,17 @@ def main(arguments: list[str] | None = None) -> int:
         for name in names:
             print(f"Measuring {name}...", file=sys.stderr)
             found += PARTS[name](bench)
-    print(machine())
-    print(table.plain([table.HEADINGS, *(each.cells() for each in found)]))
+        tables = layers.run(ours) if whole else []
+    figures = [table.HEADINGS, *(each.cells() for each in found)]
+    print("\n\n".join([machine(), *map(table.plain, [figures, *tables])]))
     if old is None:
-        print("The old client was not measured.")
+        print("\nThe old client was not measured.")
     if target is not None:
         write(target, found)
+        page = target / "performance.md"
+        table.put(page, "figures", f"{machine()}.\n\n{table.markdown(figures)}")
+        if tables:
+            table.put(page, "layers", "\n\n".join(map(table.markdown, tables)))
     return 0
 
 

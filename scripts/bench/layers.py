@@ -1,14 +1,16 @@
-"""Where the processor time of an asynchronous execution goes, 64 at once.
+"""Where the time goes: of an asynchronous execution, of reading a large result, of the import.
 
     python -m scripts.bench.layers
 
-Each layer is what a call takes with it, less what it takes without; the best of many blocks, for
-processor time too grows when others use the machine.
+Each layer is what all takes with it, less what it takes without; the least of many blocks, for even
+processor time grows when others use the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -20,11 +22,15 @@ import httpx
 from sandbox_api import ASandbox, _operations
 from sandbox_api._connection import Connection
 from sandbox_client.api.sandbox import execute
+from sandbox_client.types import json_body
 
-from . import servers, table
+from . import servers, sides, table
+from .sides import alternate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .sides import Reply, Side
 
 WIDTH, BLOCKS, CALLS = 64, 25, 500
 CONFIG = {"commands": ["true"]}
@@ -46,14 +52,14 @@ async def least(once: Callable[[], Any]) -> float:
     return best
 
 
-def least_plain(once: Callable[[], Any]) -> float:
+def least_plain(once: Callable[[], Any], calls: int = CALLS) -> float:
     """Return the same of what does not wait."""
     best = float("inf")
     for _ in range(BLOCKS):
         started = time.process_time()
-        for _ in range(CALLS):
+        for _ in range(calls):
             once()
-        best = min(best, (time.process_time() - started) / CALLS * 1e6)
+        best = min(best, (time.process_time() - started) / calls * 1e6)
     return best
 
 
@@ -73,8 +79,8 @@ def exchange(headers: list[tuple[bytes, bytes]], reply: bytes) -> Callable[[], N
     return once
 
 
-async def measure(url: str) -> list[tuple[str, float]]:
-    """Return the layers and what each takes, in µs."""
+async def execution(url: str) -> list[tuple[str, float]]:
+    """Return the layers of an execution and what each takes, in µs."""
     async with ASandbox(url) as sandbox:
         client: Any = sandbox._client()  # pyright: ignore[reportPrivateUsage]
         arguments = execute.request(CONFIG)
@@ -135,20 +141,65 @@ async def measure(url: str) -> list[tuple[str, float]]:
     ]
 
 
-def lines(layers: list[tuple[str, float]]) -> list[list[str]]:
+def reading() -> list[tuple[str, float]]:
+    """Return the same of reading a result of 1,000 commands that has come."""
+    response = httpx.Response(200, content=servers.result(1000))
+    plain = least_plain(lambda: json.loads(response.content), 5)
+    value = least_plain(lambda: json_body(response), 5)
+    whole = least_plain(lambda: execute.parse(response), 5)
+    return [
+        ("json.loads", plain),
+        ("looking how deep it is nested", value - plain),
+        ("models: 1,000 objects, 5 checked members each", whole - value),
+        ("all", whole),
+    ]
+
+
+def importing(side: Side) -> list[tuple[str, float]]:
+    """Return the same of the import, as a default installation has it."""
+    steps = {
+        "httpx": "import httpx, httpcore, h11, anyio",
+        "attrs": "import httpx, httpcore, h11, anyio, attrs",
+        "models and endpoints": (
+            "import httpx, httpcore, h11, anyio, attrs, sandbox_client.models; "
+            "from sandbox_client.api.sandbox import execute, libraries, specifications, usage"
+        ),
+        "all": "from sandbox_api import ASandbox, Sandbox",
+    }
+
+    def turn(code: str) -> Callable[[], Reply]:
+        return lambda: side.run(code)
+
+    found = alternate(15, {name: turn(code) for name, code in steps.items()})
+    least = {name: min(each["seconds"] for each in of) * 1e6 for name, of in found.items()}
+    values = [*least.values()]
+    return [
+        ("httpx, and what that imports", values[0]),
+        ("attrs, and what that imports", values[1] - values[0]),
+        ("models and endpoints", values[2] - values[1]),
+        ("the classes and what is below them", values[3] - values[2]),
+        ("all", values[3]),
+    ]
+
+
+def lines(title: str, layers: list[tuple[str, float]]) -> list[list[str]]:
     """Return a table of layers."""
     whole = layers[-1][1]
     return [
-        ["layer", "µs of a call", "share"],
+        [title, "µs", "share"],
         *([name, f"{micros:.0f}", f"{micros / whole:.0%}"] for name, micros in layers),
     ]
 
 
-def run() -> list[list[str]]:
-    """Measure, and return a table."""
-    with servers.stub() as url:
-        return lines(asyncio.run(measure(url)))
+def run(side: Side) -> list[list[list[str]]]:
+    """Measure, and return tables."""
+    return [
+        lines("async `execute`, 64 at once", asyncio.run(execution(side.url))),
+        lines("reading 1,000 commands", reading()),
+        lines("import of the classes", importing(side)),
+    ]
 
 
 if __name__ == "__main__":
-    print(table.plain(run()))
+    with servers.stub() as url, sides.side(sides.this_client() or sys.executable, url) as ours:
+        print("\n\n".join(map(table.plain, run(ours))))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -93,7 +95,7 @@ def old_client() -> str | None:
 
 
 def this_client() -> str | None:
-    """Return one that has this client as a default installation does.
+    """Return one that has this client as a user does: compiled, beside its dependencies alone.
 
     In an environment of development, httpx and httpcore import more of what they find.
     """
@@ -101,7 +103,11 @@ def this_client() -> str | None:
     python = installed("sandbox-api", project["dependencies"])
     if python is not None:
         (packages,) = Path(python).parents[1].glob("lib/python*/site-packages")
-        (packages / "sandbox.pth").write_text(f"{ROOT}\n{ROOT / 'generated'}\n")
+        for source in (ROOT / "sandbox_api", ROOT / "generated" / "sandbox_client"):
+            target = packages / source.name
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            compileall.compile_dir(target, quiet=1)
     return python
 
 
