@@ -9,6 +9,7 @@ processor time grows when others use the machine.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -157,29 +158,25 @@ def reading() -> list[tuple[str, float]]:
 
 def importing(side: Side) -> list[tuple[str, float]]:
     """Return the same of the import, as a default installation has it."""
-    steps = {
-        "httpx": "import httpx, httpcore, h11, anyio",
-        "attrs": "import httpx, httpcore, h11, anyio, attrs",
-        "models and endpoints": (
-            "import httpx, httpcore, h11, anyio, attrs, sandbox_client.models; "
-            "from sandbox_client.api.sandbox import execute, libraries, specifications, usage"
-        ),
-        "all": "from sandbox_api import ASandbox, Sandbox",
+    waiting = "import asyncio, anyio.lowlevel; anyio.wait_readable"
+    statements = {
+        "httpx, and what that imports": "import httpx, httpcore, h11",
+        "asyncio and anyio, to wait for sockets": waiting,
+        "attrs, and what that imports": "import attrs",
+        "models and endpoints": "from sandbox_client.api.sandbox import execute, libraries, usage",
+        "the classes and what else is below them": "from sandbox_api import ASandbox, Sandbox",
     }
+    steps = dict(
+        zip(statements, itertools.accumulate(statements.values(), "{}\n{}".format), strict=True)
+    )
 
     def turn(code: str) -> Callable[[], Reply]:
         return lambda: side.run(code)
 
     found = alternate(15, {name: turn(code) for name, code in steps.items()})
-    least = {name: min(each["seconds"] for each in of) * 1e6 for name, of in found.items()}
-    values = [*least.values()]
-    return [
-        ("httpx, and what that imports", values[0]),
-        ("attrs, and what that imports", values[1] - values[0]),
-        ("models and endpoints", values[2] - values[1]),
-        ("the classes and what is below them", values[3] - values[2]),
-        ("all", values[3]),
-    ]
+    took = [min(each["seconds"] for each in of) * 1e6 for of in found.values()]
+    layers = [now - before for before, now in itertools.pairwise([0, *took])]
+    return [*zip(statements, layers, strict=True), ("all", took[-1])]
 
 
 def lines(title: str, layers: list[tuple[str, float]]) -> list[list[str]]:
