@@ -8,7 +8,7 @@ TESTS ?= tests
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-cluster test-live verify record check lint-description \
 	check-generated check-surface generate bump newest-generator format coverage pythons lowest audit \
-	dist docs pictures clean
+	dist docs pictures bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -104,6 +104,9 @@ docs: $(READY) ## Build the site into site/, to be read without the internet
 
 pictures: $(READY) ## Make the pictures of docs/ again: make pictures [WHICH="page usage"]
 	@$(BIN)/python -m scripts.pictures $(WHICH)
+
+bench: $(READY) ## Measure beside the old client, for docs/performance.md: make bench [OPTIONS=--help]
+	@$(BIN)/python -m scripts.bench $(OPTIONS)
 
 clean: ## Remove what the other targets made
 	@rm -rf $(VENV) .nox .mypy_cache .pytest_cache .ruff_cache .coverage* dist site

@@ -1,7 +1,7 @@
 """Measure many executions: throughput beside a plain load generator, and memory.
 
-    python scripts/bench/batch.py local --jobs 10000   against the local sandbox
-    python scripts/bench/batch.py stub --jobs 100000   against a server that does nothing
+    python -m scripts.bench.batch local --jobs 10000   against the local sandbox
+    python -m scripts.bench.batch stub --jobs 100000   against a server that does nothing
 
 Both sides take turns in blocks, so that a noisy machine is as noisy for both. It fails when a job
 is lost or answered twice, or a target is missed.
@@ -10,72 +10,33 @@ is lost or answered twice, or a target is missed.
 from __future__ import annotations
 
 import argparse
-import http.client
+import contextlib
 import itertools
-import json
 import resource
-import socket
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from sandbox_api import Sandbox
+
+from . import servers
+from .servers import Connection
 
 BLOCK = 500
 THROUGHPUT = 0.9
 MEMORY = 64 * 1024 * 1024
 
-STUB = """
-import asyncio, sys
-BODY = b'{"status": 0, "execution": [], "total_time": 0.1}'
-HEAD = b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(BODY)
-async def serve(reader, writer):
-    try:
-        while head := await reader.readuntil(b"\\r\\n\\r\\n"):
-            length = int(head.lower().partition(b"content-length:")[2].split()[0])
-            await reader.readexactly(length)
-            writer.write(HEAD + BODY)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
-
-
-class Connection(http.client.HTTPConnection):
-    """A connection to a server's socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("sandbox")
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self._path)
-
 
 def plain(path: str, jobs: int, threads: int) -> float:
     """Return how many jobs a second a bare loop of threads gets."""
     numbers = itertools.count()
-    body = urlencode({"config": json.dumps({"commands": ["true"]})})
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
 
     def work() -> None:
         while next(numbers) < jobs:
-            connection = Connection(path)
-            connection.request("POST", "/execute/", body, headers)
-            response = connection.getresponse()
-            assert response.status == 200, response.read()
-            response.read()
-            connection.close()
+            with contextlib.closing(Connection(path)) as connection:
+                connection.execute()
 
     started = time.perf_counter()
     workers = [threading.Thread(target=work) for _ in range(threads)]
@@ -122,16 +83,10 @@ def local(jobs: int) -> bool:
 
 def stub(jobs: int) -> bool:
     """Measure against a server that does nothing."""
-    command = [sys.executable, "-c", STUB]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        try:
-            with Sandbox(f"http://127.0.0.1:{int(server.stdout.readline())}") as sandbox:
-                before = resident()
-                rate = run(sandbox, jobs, concurrency=16)
-                grown = resident() - before
-        finally:
-            server.terminate()
+    with servers.stub() as url, Sandbox(url) as sandbox:
+        before = resident()
+        rate = run(sandbox, jobs, concurrency=16)
+        grown = resident() - before
     print(f"{jobs} jobs: {rate:.0f}/s, memory +{grown / 2**20:.1f} MiB (target 64)")
     return grown < MEMORY
 

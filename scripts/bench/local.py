@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,10 +20,11 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 from sandbox_api.local import LocalServer
 from sandbox_api.local.isolation import CONTROL, HOME, Bubblewrap, probe
+
+from .servers import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,33 +42,6 @@ for ((number = 0; number < $1; number++)); do
   echo $((${{after/./}} - ${{before/./}}))
 done
 """
-
-
-class Connection(http.client.HTTPConnection):
-    """A connection to a server's socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("sandbox")
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self._path)
-
-    def execute(self, commands: int) -> float:
-        """Execute so many times `true`, and return the seconds that it took."""
-        body = urlencode({"config": json.dumps({"commands": ["true"] * commands})})
-        started = time.perf_counter()
-        self.request(
-            "POST", "/execute/", body, {"Content-Type": "application/x-www-form-urlencoded"}
-        )
-        response = self.getresponse()
-        answer = response.read()
-        elapsed = time.perf_counter() - started
-        if response.status != 200 or json.loads(answer)["status"] != 0:
-            raise RuntimeError(f"status {response.status}: {answer[:200]!r}")
-        return elapsed
 
 
 class Bare:
@@ -164,7 +136,7 @@ def throughput(server: LocalServer, number: int) -> float:
     def work() -> None:
         with connected(server) as connection:
             for _ in range(number // CLIENTS):
-                connection.execute(1)
+                connection.execute()
 
     threads = [threading.Thread(target=work) for _ in range(CLIENTS)]
     started = time.perf_counter()
@@ -183,10 +155,10 @@ def measure(rounds: int, number: int) -> tuple[Side, Side]:
         server = LocalServer()
         try:
             with connected(server) as connection:
-                connection.execute(1)
+                connection.execute()
                 for _ in range(rounds):
                     bare.request += runs.runs(number)
-                    one = [connection.execute(1) for _ in range(number)]
+                    one = [connection.execute() for _ in range(number)]
                     ours.request += one
                     bare.further += runs.further(number)
                     many = [connection.execute(1 + FURTHER) for _ in range(max(number // 4, 1))]
