@@ -18,13 +18,11 @@ import pytest
 
 from sandbox_api import ASandbox, ConnectionFailed, Sandbox, TimedOut
 
-from ..servers import reply
+from ..servers import RawServer, reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from pathlib import Path
-
-    from ..servers import RawServer
 
 BOUND = 0.6
 OK = reply("200 OK", json.dumps({"status": 0, "execution": [], "total_time": 0.1}))
@@ -103,6 +101,32 @@ def test_tls_inside_tls(
     body = os.urandom(300_000)
     assert sandbox.request("POST", "/", files={"a": body}).json() == {}
     sandbox.close()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_end_of_tls_inside_tls(
+    whole: bool, connect: Callable[..., Sandbox], proxy: Proxy, certificate: Path
+) -> None:
+    def answer(connection: Any, _: bytes) -> None:
+        if whole:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+            connection.unwrap()
+        else:
+            connection.sendall(reply("200 OK", "half", length=8))
+        connection.shutdown(socket.SHUT_RDWR)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    proxy.then = relay
+    with RawServer(context=context) as server:
+        server.answer = answer
+        sandbox = connect(server.url, 20, retries=0, **options(proxy, certificate))
+        if whole:
+            assert sandbox.request("GET", "/").text == "all of it"
+        else:
+            with pytest.raises(ConnectionFailed):
+                sandbox.request("GET", "/")
+        sandbox.close()
 
 
 def test_inner_handshake_that_fails(

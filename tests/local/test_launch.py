@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from sandbox_api.local.launch import SIZE
-from sandbox_api.local.launcher import SCRIPT
+from sandbox_api.local import launch
 
 from .public import wait_for
 
@@ -32,7 +31,7 @@ class Launch:
         self._socket.settimeout(20)
         with other:
             self.process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(other.fileno()), account, spares],
+                [sys.executable, "-m", launch.__name__, str(other.fileno()), account, spares],
                 stderr=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
                 start_new_session=True,
@@ -49,7 +48,7 @@ class Launch:
         """Ask for a process, and return the answer and what came with it."""
         wanted["numbers"] = [str(number) for number in descriptors]
         socket.send_fds(self._socket, [json.dumps(wanted).encode()], [*descriptors.values()])
-        answer, found, _, _ = socket.recv_fds(self._socket, SIZE, 1)
+        answer, found, _, _ = socket.recv_fds(self._socket, launch.SIZE, 1)
         return answer, found
 
     def start(self, folder: Path, *command: str) -> int:
@@ -71,11 +70,11 @@ def piped() -> Iterator[tuple[int, int]]:
         os.close(reading)
 
 
-def output(launch: Launch, folder: Path, script: str, **wanted: Any) -> str:
+def output(launching: Launch, folder: Path, script: str, **wanted: Any) -> str:
     """Return what a script writes that the launcher starts."""
     with piped() as (reading, writing):
         command = ["/bin/bash", "-c", script]
-        _, [pidfd] = launch.ask(
+        _, [pidfd] = launching.ask(
             {1: writing, 101: writing}, command=command, folder=[str(folder)], **wanted
         )
         os.close(writing)
@@ -86,39 +85,39 @@ def output(launch: Launch, folder: Path, script: str, **wanted: Any) -> str:
 
 
 def test_what_is_started_has_what_is_wanted_for_it_and_no_more(tmp_path: Path) -> None:
-    with Launch() as launch:
-        assert output(launch, tmp_path, "pwd; echo more >&101") == f"{tmp_path}\nmore\n"
-        assert output(launch, tmp_path, "cat; read x || echo nothing") == "nothing\n"
-        listed = output(launch, tmp_path, "exec ls /proc/self/fd").split()
+    with Launch() as launching:
+        assert output(launching, tmp_path, "pwd; echo more >&101") == f"{tmp_path}\nmore\n"
+        assert output(launching, tmp_path, "cat; read x || echo nothing") == "nothing\n"
+        listed = output(launching, tmp_path, "exec ls /proc/self/fd").split()
         # Of the descriptors of a server, none; 3 is that of ls itself.
         assert {*listed} <= {"0", "1", "2", "3", "101"}
-        assert output(launch, tmp_path, 'echo "$A"', environ=["A=b=c"]) == "b=c\n"
-        assert os.environ["PATH"] in output(launch, tmp_path, 'echo "$PATH"')
+        assert output(launching, tmp_path, 'echo "$A"', environ=["A=b=c"]) == "b=c\n"
+        assert os.environ["PATH"] in output(launching, tmp_path, 'echo "$PATH"')
         session = "cut -d' ' -f6 /proc/$$/stat; echo $$"
-        first, second = output(launch, tmp_path, session).split()
+        first, second = output(launching, tmp_path, session).split()
         assert first == second
-        ignored = output(launch, tmp_path, "grep SigIgn /proc/$$/status").split()[1]
+        ignored = output(launching, tmp_path, "grep SigIgn /proc/$$/status").split()[1]
         assert int(ignored, 16) & 0x7FFFFFFF == 0  # those above are libc's own
-    assert launch.process.returncode == 0
+    assert launching.process.returncode == 0
 
 
 def test_one_that_does_not_start_keeps_no_other_from_it(tmp_path: Path) -> None:
-    with Launch() as launch:
+    with Launch() as launching:
         missing = [str(tmp_path / "missing")]
         for wanted in (
             {"command": missing, "folder": ["/"]},
             {"command": ["x"], "folder": missing},
         ):
-            answer, found = launch.ask({}, **wanted)
+            answer, found = launching.ask({}, **wanted)
             assert b"No such file or directory" in answer
             assert found == []
-        assert output(launch, tmp_path, "echo fine") == "fine\n"
+        assert output(launching, tmp_path, "echo fine") == "fine\n"
 
 
 def test_what_is_left_of_a_session_dies_with_its_first_process(tmp_path: Path) -> None:
-    with Launch() as launch, piped() as (reading, writing):
+    with Launch() as launching, piped() as (reading, writing):
         command = ["/bin/sh", "-c", "sleep 1000 & exit"]
-        _, [pidfd] = launch.ask({1: writing}, command=command, folder=[str(tmp_path)])
+        _, [pidfd] = launching.ask({1: writing}, command=command, folder=[str(tmp_path)])
         os.close(writing)
         # All of it is dead when nobody has the other end any more.
         assert select.select([reading], [], [], 20)[0]
@@ -128,24 +127,24 @@ def test_what_is_left_of_a_session_dies_with_its_first_process(tmp_path: Path) -
 
 @pytest.mark.parametrize("end", ["closing", "killing the others", "an interrupt"])
 def test_all_die_with_the_launcher(end: str, tmp_path: Path) -> None:
-    with Launch() as launch:
-        pidfd = launch.start(tmp_path, "/bin/sleep", "1000")
-        other = launch.start(tmp_path, "/bin/sleep", "1000")
+    with Launch() as launching:
+        pidfd = launching.start(tmp_path, "/bin/sleep", "1000")
+        other = launching.start(tmp_path, "/bin/sleep", "1000")
         if end == "killing the others":
             signal.pidfd_send_signal(other, signal.SIGKILL)
             wait_for(lambda: ended(other))
         elif end == "an interrupt":  # of a terminal, is not for it
-            launch.process.send_signal(signal.SIGINT)
+            launching.process.send_signal(signal.SIGINT)
         assert not ended(pidfd)
-        assert output(launch, tmp_path, "echo fine") == "fine\n"
+        assert output(launching, tmp_path, "echo fine") == "fine\n"
     wait_for(lambda: ended(pidfd) and ended(other))
     os.close(pidfd)
     os.close(other)
 
 
 def test_what_is_spared_lives_on(tmp_path: Path) -> None:
-    with Launch(spares="spares") as launch:
-        pidfd = launch.start(tmp_path, "/bin/sleep", "1000")
+    with Launch(spares="spares") as launching:
+        pidfd = launching.start(tmp_path, "/bin/sleep", "1000")
     assert not ended(pidfd)
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     wait_for(lambda: ended(pidfd))
@@ -155,7 +154,7 @@ def test_what_is_spared_lives_on(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
 @pytest.mark.parametrize("account", [0, 65534])
 def test_an_account_is_taken_without_its_groups(account: int, tmp_path: Path) -> None:
-    with Launch(str(account)) as launch:
-        text = output(launch, tmp_path.parents[-1], "grep -E 'Uid|Gid|Groups' /proc/$$/status")
+    with Launch(str(account)) as launching:
+        text = output(launching, tmp_path.parents[-1], "grep -E 'Uid|Gid|Groups' /proc/$$/status")
     uid, gid, groups = (line.split()[1:] for line in text.splitlines())
     assert (uid, gid, groups) == ([str(account)] * 4, [str(account)] * 4, [])
