@@ -91,7 +91,9 @@ lowest: $(READY) ## Test with the lowest versions of dependencies that pyproject
 	@$(BIN)/nox --session lowest
 
 audit: $(READY) ## Look up what is installed among known vulnerabilities
-	@$(BIN)/pip-audit --skip-editable
+	@# Strictly, or what can't be looked up counts as clean.
+	@installed=$$($(BIN)/pip freeze --all --exclude-editable) && \
+		echo "$$installed" | $(BIN)/pip-audit --strict --disable-pip --no-deps --requirement /dev/stdin
 
 dist: $(READY) ## Build the wheel and the sdist, the same bytes each time, and check them
 	@rm -rf dist
