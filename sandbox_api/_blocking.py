@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
+from ._lighter import Lighter, traced
 from ._pool import Body, Pool
 from ._resolver import resolve
 from ._steps import LONGEST, READ, WRITE, Checkpoint, LookUp, Pause, Ready, Signal
@@ -16,8 +17,6 @@ from ._steps import LONGEST, READ, WRITE, Checkpoint, LookUp, Pause, Ready, Sign
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Generator, Iterator
-
-    import httpcore
 
     from ._resolver import Address
     from ._steps import Step
@@ -79,7 +78,7 @@ def block(steps: Generator[Step, Any, T]) -> T:
         steps.close()
 
 
-class BlockingBody(Body):
+class BlockingBody(Body, httpx.SyncByteStream):
     """The body of a reply."""
 
     def __iter__(self) -> Iterator[bytes]:
@@ -90,14 +89,22 @@ class BlockingBody(Body):
         self.end()
 
 
-class BlockingPool(Pool):
-    """A pool for threads."""
+class Transport(Pool, httpx.HTTPTransport):
+    """A pool for threads, which is a transport of httpx's; what traces those sees it too."""
 
     def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
         super().__init__(context, path, threading.Event, BlockingBody)
 
-    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if traced(httpx.HTTPTransport.handle_request):
+            return super().handle_request(request)
         return block(self.handle(request))
+
+    @property
+    def _pool(self) -> Any:  # what httpx's own way leads to
+        from ._network import Beneath
+
+        return Beneath(lambda request: block(self.handle(request)))
 
     def close(self) -> None:
         self.shut()
@@ -109,8 +116,26 @@ class BlockingPool(Pool):
         self.close()
 
 
-class Transport(httpx.HTTPTransport):
-    """httpx's transport over such a pool; what traces httpx's own sees this one too."""
+class Client(Lighter, httpx.Client):
+    """httpx's client over such a transport."""
 
-    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
-        self._pool: Any = BlockingPool(context, path)
+    def __init__(self, path: str | None, **options: Any) -> None:
+        self._path = path
+        super().__init__(**options)
+
+    # Not given to it: a client that is given a transport doesn't look for proxies.
+    def _init_transport(self, *, verify: Any, **_: Any) -> Transport:
+        return Transport(verify, self._path)
+
+    def send(
+        self, request: httpx.Request, *, stream: bool = False, **options: Any
+    ) -> httpx.Response:
+        if not (stream and self.light):
+            return super().send(request, stream=stream, **options)
+        started = time.perf_counter()
+        try:
+            response = self._transport.handle_request(request)
+        except httpx.RequestError as error:
+            error.request = request
+            raise
+        return self.answered(request, response, started)

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
-import httpcore
+import httpx
 
 from ._deadline import left
 from ._steps import READ, WRITE, Checkpoint, LookUp, Pause, Ready
@@ -34,9 +34,13 @@ SILENCE = 2.0
 READ_SIZE = 64 * 1024
 HEAD_SIZE = 100 * 1024
 
+# How most servers ask for a body.
+ASKED = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 IN_PROGRESS = {errno.EINPROGRESS, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
 
 Origin = tuple[bytes, bytes, int]
+Headers = list[tuple[bytes, bytes]]
 Timeouts = dict[str, float | None]
 
 
@@ -68,7 +72,7 @@ class Connection:
         self._unframed = False
 
     def ask(
-        self, request: httpcore.Request, timeouts: Timeouts, *, body: bool
+        self, request: httpx.Request, headers: Headers, timeouts: Timeouts, *, body: bool
     ) -> Generator[Step, Any, None]:
         """Send a request, which has a body or not, and read the head of the reply.
 
@@ -78,16 +82,17 @@ class Connection:
 
         Raises:
             Stale: the server does nothing of it; another connection can be taken.
-            httpcore.NetworkError, httpcore.RemoteProtocolError: it broke, or is not HTTP.
+            httpx.NetworkError, httpx.RemoteProtocolError: it broke, or is not HTTP.
         """
         writing, reading = timeouts.get("write"), timeouts.get("read")
         stream = cast("Iterable[bytes]", request.stream)
         expecting = self.used and body
-        headers = [*request.headers, (b"Expect", b"100-continue")] if expecting else request.headers
+        if expecting:
+            headers = [*headers, (b"Expect", b"100-continue")]
         self.response, self.ended, self._heard = None, False, False
         try:
             pending = self._send(
-                h11.Request, method=request.method, target=request.url.target, headers=headers
+                h11.Request, method=request.method, target=request.url.raw_path, headers=headers
             )
             if expecting:
                 yield from self._write(pending, writing)
@@ -96,16 +101,16 @@ class Connection:
             if self.response is None:
                 expecting = False
                 # A server that refuses a body may close the connection, having said why.
-                with contextlib.suppress(httpcore.WriteError):
+                with contextlib.suppress(httpx.WriteError):
                     yield from self._write_body(pending, stream, writing)
                 yield from self._read_head(reading)
-        except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
             # What has no body may be repeated, and is, if the server said nothing.
             if expecting or (self.used and not body and not self._heard):
                 raise Stale from error
             raise
         # The real server answers HEAD with a body, where it announces no length.
-        self._unframed = request.method == b"HEAD" and not any(
+        self._unframed = request.method == "HEAD" and not any(
             name == b"content-length" for name, _ in self.response_headers()
         )
 
@@ -167,25 +172,26 @@ class Connection:
         Raises:
             NotAsked: it does neither.
         """
-        bound = left(timeout, httpcore.ReadTimeout)
+        bound = left(timeout, httpx.ReadTimeout)
         # Of a call that is short of time, it must not take the most.
         until = time.monotonic() + (CONTINUE if bound is None else min(CONTINUE, bound / 4))
         while True:
-            event = self._next_event()
-            if isinstance(event, h11.InformationalResponse):
-                if event.status_code == 100:
-                    return
-            elif isinstance(event, h11.Response):
-                if event.status_code == 417:  # RFC 9110, 15.5.18: it can't do this
-                    raise NotAsked
-                self.response = event
+            try:
+                data = yield from self._receive(max(until - time.monotonic(), 0))
+            except httpx.ReadTimeout:
+                raise NotAsked from None
+            if data == ASKED and not self._unread:  # h11 need not look at it
                 return
-            else:
-                try:
-                    data = yield from self._receive(max(until - time.monotonic(), 0))
-                except httpcore.ReadTimeout:
-                    raise NotAsked from None
-                self._http.receive_data(data)
+            self._http.receive_data(data)
+            while (event := self._next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.InformationalResponse):
+                    if event.status_code == 100:
+                        return
+                elif isinstance(event, h11.Response):
+                    if event.status_code == 417:  # RFC 9110, 15.5.18: it can't do this
+                        raise NotAsked
+                    self.response = event
+                    return
 
     def _write_body(
         self, pending: bytes, stream: Iterable[bytes], timeout: float | None
@@ -211,7 +217,7 @@ class Connection:
         unsent = memoryview(data)
         listening = READ
         while unsent and not self._refused:
-            seconds = left(timeout, httpcore.WriteTimeout)
+            seconds = left(timeout, httpx.WriteTimeout)
             try:
                 unsent = unsent[self._socket.send(unsent) :]
                 continue
@@ -220,10 +226,10 @@ class Connection:
             except ssl.SSLWantReadError:
                 events = READ
             except OSError as error:
-                raise httpcore.WriteError(str(error)) from error
+                raise httpx.WriteError(str(error)) from error
             found = yield Ready(self._socket, events, seconds)
             if not found:
-                raise httpcore.WriteTimeout("the server did not read on in time")
+                raise httpx.WriteTimeout("the server did not read on in time")
             if found & listening and not self._listen():
                 listening = 0
 
@@ -248,20 +254,25 @@ class Connection:
     def _refused(self) -> bool:
         return self.response is not None and self.response.status_code >= 300
 
+    @property
+    def _unread(self) -> bool:
+        """Whether there is something of which h11 has yet to make something."""
+        return bool(self._http.trailing_data[0])
+
     def _read_head(self, timeout: float | None) -> Generator[Step, Any, None]:
         while self.response is None:
-            event = self._next_event()
+            event = self._next_event() if self._unread else h11.NEED_DATA
             if isinstance(event, h11.Response):
                 self.response = event
             elif event is h11.NEED_DATA:
                 data = yield from self._receive(timeout)
                 if not data and self._http.their_state is h11.SEND_RESPONSE:
-                    raise httpcore.RemoteProtocolError("no reply before it closed the connection")
+                    raise httpx.RemoteProtocolError("no reply before it closed the connection")
                 self._http.receive_data(data)
 
     def _receive(self, timeout: float | None) -> Generator[Step, Any, bytes]:
         while True:
-            seconds = left(timeout, httpcore.ReadTimeout)
+            seconds = left(timeout, httpx.ReadTimeout)
             try:
                 data = self._socket.recv(READ_SIZE)
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -269,31 +280,31 @@ class Connection:
             except ssl.SSLWantWriteError:
                 events = WRITE
             except OSError as error:
-                raise httpcore.ReadError(str(error)) from error
+                raise httpx.ReadError(str(error)) from error
             else:
                 self._heard = self._heard or bool(data)
                 return data
             if not (yield Ready(self._socket, events, seconds)):
-                raise httpcore.ReadTimeout("the server sent nothing in time")
+                raise httpx.ReadTimeout("the server sent nothing in time")
 
     def _send(self, event: type[h11.Event], **parts: Any) -> bytes:
         try:
             return self._http.send(event(**parts)) or b""
         except h11.LocalProtocolError as error:
-            raise httpcore.LocalProtocolError(str(error)) from error
+            raise httpx.LocalProtocolError(str(error)) from error
 
     def _next_event(self) -> Any:
         try:
             return self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise httpcore.RemoteProtocolError(str(error)) from error
+            raise httpx.RemoteProtocolError(str(error)) from error
 
 
-def has_body(request: httpcore.Request) -> bool:
-    """Tell whether a request has a body."""
+def has_body(headers: Headers) -> bool:
+    """Tell whether a request with these headers has a body."""
     return any(
         value != b"0" if name.lower() == b"content-length" else name.lower() == b"transfer-encoding"
-        for name, value in request.headers
+        for name, value in headers
     )
 
 
@@ -309,12 +320,12 @@ def connect(
     `name` is what its certificate has to be for, if not the host.
 
     Raises:
-        httpcore.ConnectError: it can't be reached, or not safely.
-        httpcore.ConnectTimeout: that took too long.
+        httpx.ConnectError: it can't be reached, or not safely.
+        httpx.ConnectTimeout: that took too long.
     """
     scheme, host, port = origin[0], origin[1].decode("ascii"), origin[2]
     if path is not None:
-        seconds = left(timeout, httpcore.ConnectTimeout)
+        seconds = left(timeout, httpx.ConnectTimeout)
         plain = yield from connect_to((socket.AF_UNIX, path), seconds)
     else:
         plain = yield from connect_to_any(host, port, timeout)
@@ -327,15 +338,15 @@ def connect_to_any(
     host: str, port: int, timeout: float | None
 ) -> Generator[Step, Any, socket.socket]:
     """Connect to one of a host's addresses."""
-    addresses: list[Address] = yield LookUp(host, port, left(timeout, httpcore.ConnectTimeout))
-    failure: Exception = httpcore.ConnectError(f"{host} has no address")
+    addresses: list[Address] = yield LookUp(host, port, left(timeout, httpx.ConnectTimeout))
+    failure: Exception = httpx.ConnectError(f"{host} has no address")
     for number, address in enumerate(addresses, 1):
-        seconds = left(timeout, httpcore.ConnectTimeout)
+        seconds = left(timeout, httpx.ConnectTimeout)
         if number < len(addresses):
             seconds = SILENCE if seconds is None else min(seconds, SILENCE)
         try:
             return (yield from connect_to(address, seconds))
-        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             failure = error
     raise failure
 
@@ -354,16 +365,16 @@ def connect_to(address: Address, seconds: float | None) -> Generator[Step, Any, 
             # What a Unix socket says whose server has yet to accept others; it is not in progress.
             while (code := made.connect_ex(place)) == errno.EAGAIN and isinstance(place, str):
                 if until is not None and time.monotonic() > until:
-                    raise httpcore.ConnectTimeout("the server accepted no connection in time")
+                    raise httpx.ConnectTimeout("the server accepted no connection in time")
                 yield Pause(0.01)
             if code in IN_PROGRESS:
                 if not (yield Ready(made, WRITE, seconds)):
-                    raise httpcore.ConnectTimeout("the server did not answer in time")
+                    raise httpx.ConnectTimeout("the server did not answer in time")
                 code = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
                 raise OSError(code, os.strerror(code))
         except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
+            raise httpx.ConnectError(str(error)) from error
         stack.pop_all()
     return made
 
@@ -378,7 +389,7 @@ def secure(
             tls = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
             stack.callback(tls.close)
             while True:
-                seconds = left(timeout, httpcore.ConnectTimeout)
+                seconds = left(timeout, httpx.ConnectTimeout)
                 try:
                     tls.do_handshake()
                 except ssl.SSLWantReadError:
@@ -389,6 +400,6 @@ def secure(
                     stack.pop_all()
                     return tls
                 if not (yield Ready(tls, events, seconds)):
-                    raise httpcore.ConnectTimeout("the handshake of TLS took too long")
+                    raise httpx.ConnectTimeout("the handshake of TLS took too long")
         except (OSError, ValueError) as error:
-            raise httpcore.ConnectError(str(error)) from error
+            raise httpx.ConnectError(str(error)) from error

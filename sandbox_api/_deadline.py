@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import httpcore
 
 
 class Until(float):
@@ -21,7 +17,7 @@ class Until(float):
         return until
 
 
-def left(timeout: float | None, late: type[httpcore.TimeoutException]) -> float | None:
+def left(timeout: float | None, late: type[Exception]) -> float | None:
     """Return how long a step may take: what is left of the call, where its time-out tells."""
     if not isinstance(timeout, Until):
         return timeout

@@ -89,6 +89,8 @@ class Attempt:
         if error is self._theirs or not isinstance(error, (httpx.RequestError, Overdue)):
             return error is None
         response = self.response
+        if response is not None and isinstance(error, httpx.RequestError):
+            error.request = response.request  # which httpx's own reading tells
         if response is not None and response.status_code >= 300 and isinstance(error, BROKEN_OFF):
             # The status says enough of a server that refuses an upload and hangs up.
             self.response = without_body(response)
@@ -175,9 +177,8 @@ class Exchange(Generic[T]):
             **call.request,
             "url": settings.address(call.request["url"]),
             "headers": sendable_headers(options.get("headers", {}), "headers"),
-            "follow_redirects": False,
         }
-        """Arguments of `httpx.Client.stream`."""
+        """Arguments of `httpx.Client.build_request`."""
         self._settings = settings
         self._retries = options.get("retries", settings.retries)
         self._server = server

@@ -20,6 +20,7 @@ from weakref import WeakSet
 import anyio
 import anyio.lowlevel
 import httpcore
+import httpx
 
 from ._deadline import left
 from ._resolver import resolve
@@ -27,8 +28,6 @@ from ._resolver import resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
-
-    import httpx
 
 T = TypeVar("T")
 
@@ -286,6 +285,46 @@ class ListeningBackend(httpcore.AsyncNetworkBackend):
         await self._backend.sleep(seconds)
 
 
+class Beneath:
+    """What is below a transport of httpx's own that is traced: our own again."""
+
+    def __init__(self, handle: Callable[[httpx.Request], Any]) -> None:
+        self._handle = handle
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        return as_httpcore(self._handle(as_httpx(request)))
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        return as_httpcore(await self._handle(as_httpx(request)))
+
+
+def as_httpx(request: httpcore.Request) -> httpx.Request:
+    """Return a request that httpx's transport made for httpcore as it was."""
+    url = request.url
+    return httpx.Request(
+        request.method.decode("ascii"),
+        httpx.URL(
+            scheme=url.scheme.decode("ascii"),
+            host=url.host.decode("ascii"),
+            port=url.port,
+            raw_path=url.target,
+        ),
+        headers=request.headers,
+        stream=request.stream,  # type: ignore[arg-type]
+        extensions=request.extensions,
+    )
+
+
+def as_httpcore(response: httpx.Response) -> httpcore.Response:
+    """Return a response as httpx's transport takes it from httpcore."""
+    return httpcore.Response(
+        response.status_code,
+        headers=response.headers.raw,
+        content=response.stream,  # type: ignore[arg-type]
+        extensions=response.extensions,
+    )
+
+
 def adapt(client: httpx.Client | httpx.AsyncClient) -> None:
     """Put these networks below the transports of a client, proxies' included."""
     # httpx offers no way to choose them. Where its attributes are other than expected, steps are
@@ -316,9 +355,9 @@ def cut(client: httpx.Client) -> None:
 
 
 def _networks(client: httpx.Client | httpx.AsyncClient) -> Iterator[Any]:
-    """Yield what knows the connections of a client: our own pools, and what is below httpcore's."""
-    for pool in _pools(client):
-        network = getattr(pool, "_network_backend", pool)
+    """Yield what knows the connections of a client: our own pool, and what is below httpcore's."""
+    below = [getattr(pool, "_network_backend", None) for pool in _pools(client)]
+    for network in [client._transport, *below]:  # pyright: ignore[reportPrivateUsage]
         if hasattr(network, "abandon"):
             yield network
 

@@ -26,7 +26,6 @@ from sandbox_client.types import json_body
 
 from ._deprecation import users_level
 from .config import checked
-from .environment import open_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,7 +54,7 @@ class Call(Generic[T]):
     """One call of an operation."""
 
     request: dict[str, Any]
-    """Arguments of `httpx.Client.stream`, with a URL below the sandbox's."""
+    """Arguments of `httpx.Client.build_request`, with a URL below the sandbox's."""
 
     parse: Callable[[httpx.Response], T]
     """What makes the result of a success; raises DescriptionError."""
@@ -99,9 +98,11 @@ def execute(
     config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any], environ: EnvironmentSource | None
 ) -> Call[ExecutionResult]:
     config = checked(config)
-    upload = open_environment(environ) if environ is not None else None
-    if upload is None:
+    if environ is None:
         return Call(execute_.request(config), execute_.parse)
+    from .environment import open_environment  # here, for archives take long to be imported
+
+    upload = open_environment(environ)
     try:
         return Call(execute_.request(config, upload), execute_.parse, uploads=(upload,))
     except BaseException:
@@ -174,6 +175,8 @@ def request(
         arguments["json"] = json
     uploads: list[BinaryIO] = []
     if fields or files:
+        from .environment import open_environment
+
         parts: list[tuple[str, Any]] = [
             (name, (None, _text(value))) for name, value in (fields or {}).items()
         ]

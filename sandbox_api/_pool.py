@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import httpcore
+import httpx
 
 from ._connection import NotAsked, Stale, connect, has_body
+from ._lighter import Response
 from ._steps import Signal
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ class Pool:
         self._asks = True
         self._closed = False
 
-    def handle(self, request: httpcore.Request) -> Generator[Step, Any, httpcore.Response]:
+    def handle(self, request: httpx.Request) -> Generator[Step, Any, httpx.Response]:
         """Send a request, and return the response when its head has come."""
-        extensions: dict[str, Any] = request.extensions  # type: ignore[assignment]
+        extensions = request.extensions
         timeouts: Timeouts = extensions.get("timeout", {})
         yield from self._take_place(timeouts.get("pool"))
         try:
@@ -66,10 +67,10 @@ class Pool:
             raise
         response = connection.response
         assert response is not None  # noqa: S101 (or there would be an exception)
-        return httpcore.Response(
+        return Response(
             response.status_code,
             headers=response.headers.raw_items(),
-            content=cast("Any", self._body(self, connection, timeouts.get("read"))),
+            stream=self._body(self, connection, timeouts.get("read")),
             extensions={
                 "http_version": b"HTTP/" + response.http_version,
                 "reason_phrase": response.reason,
@@ -108,19 +109,20 @@ class Pool:
             connection.close()
 
     def _ask(
-        self, request: httpcore.Request, timeouts: Timeouts, name: str | None
+        self, request: httpx.Request, timeouts: Timeouts, name: str | None
     ) -> Generator[Step, Any, Connection]:
-        url = request.url
-        origin = url.scheme, url.host, url.port or (443 if url.scheme == b"https" else 80)
-        body = has_body(request)
+        url, headers = request.url, request.headers.raw
+        scheme = url.raw_scheme
+        origin = scheme, url.raw_host, url.port or (443 if scheme == b"https" else 80)
+        body = has_body(headers)
         connection = None
-        if self._asks if body else request.method in {b"GET", b"HEAD"}:
+        if self._asks if body else request.method in {"GET", "HEAD"}:
             connection = self._take_idle(origin)
         while True:
             if connection is None:
                 connection = yield from self._connect(origin, name, timeouts.get("connect"))
             try:
-                yield from connection.ask(request, timeouts, body=body)
+                yield from connection.ask(request, headers, timeouts, body=body)
             except Stale as reason:
                 self._drop(connection)
                 self._asks = self._asks and not isinstance(reason, NotAsked)
@@ -182,7 +184,7 @@ class Pool:
                 if not waiting:  # it came too late
                     self._leave_place()
         if not come:
-            raise httpcore.PoolTimeout("no connection became free in time")
+            raise httpx.PoolTimeout("no connection became free in time")
 
     def _leave_place(self) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import Any
 
-import httpcore
+import httpx
 
 # The family of a host's address, and what a socket of it connects to.
 Address = tuple[int, Any]
@@ -22,7 +22,8 @@ def numeric(host: str, port: int) -> list[Address]:
 
 def look_up(host: str, port: int, flags: int = 0) -> list[Address]:
     """Return the addresses of a host, as the system's resolver gives them."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    # As bytes, for Python takes long to load what encodes names, which httpx has done.
+    found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=flags)
     return [(family, address) for family, *_, address in found]
 
 
@@ -33,8 +34,8 @@ def resolve(host: str, port: int, timeout: float | None) -> list[Address]:
     ends does not wait for.
 
     Raises:
-        httpcore.ConnectError: it has none.
-        httpcore.ConnectTimeout: the resolver took too long.
+        httpx.ConnectError: it has none.
+        httpx.ConnectTimeout: the resolver took too long.
     """
     if known := numeric(host, port):
         return known
@@ -51,7 +52,7 @@ def resolve(host: str, port: int, timeout: float | None) -> list[Address]:
     thread.start()
     thread.join(timeout)
     if failures:
-        raise httpcore.ConnectError(str(failures[0])) from failures[0]
+        raise httpx.ConnectError(str(failures[0])) from failures[0]
     if not found:
-        raise httpcore.ConnectTimeout(f"looking up {host} took too long")
+        raise httpx.ConnectTimeout(f"looking up {host} took too long")
     return found

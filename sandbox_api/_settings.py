@@ -11,7 +11,7 @@ import platform
 import re
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import httpx
 from attrs import frozen
@@ -21,6 +21,8 @@ from .exceptions import InvalidURL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 USER_AGENT = f"sandbox-api/{__version__} python/{platform.python_version()}"
 
@@ -147,16 +149,10 @@ class Settings:
         Raises:
             InvalidURL: the URL of a proxy can not be used.
         """
-        from ._blocking import Transport  # here, for the network takes long to be imported
+        from ._blocking import Client  # here, for the network takes long to be imported
 
-        options = self._arguments()
         with usable_proxies():
-            client = httpx.Client(**options)
-        # Not given to it: a client that is given a transport doesn't look for proxies.
-        transport = Transport(options["verify"], self.socket)
-        client._transport = transport  # pyright: ignore[reportPrivateUsage]
-        prepare(client)
-        return client
+            return prepared(Client(self.socket, **self._arguments()))
 
     def async_client(self) -> httpx.AsyncClient:
         """Return a new asynchronous client.
@@ -164,15 +160,10 @@ class Settings:
         Raises:
             InvalidURL: the URL of a proxy can not be used.
         """
-        from ._suspending import AsyncTransport
+        from ._suspending import AsyncClient
 
-        options = self._arguments()
         with usable_proxies():
-            client = httpx.AsyncClient(**options)
-        transport = AsyncTransport(options["verify"], self.socket)
-        client._transport = transport  # pyright: ignore[reportPrivateUsage]
-        prepare(client)
-        return client
+            return prepared(AsyncClient(self.socket, **self._arguments()))
 
     def address(self, path: str) -> httpx.URL | str:
         """Return the whole URL of a path below the sandbox's."""
@@ -313,17 +304,8 @@ def parsed(url: str) -> httpx.URL | str:
         return url
 
 
-class Cookies(httpx.Cookies):
-    """httpx's, which take 12 us to find that a reply sets none."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        if "Set-Cookie" in response.headers:
-            super().extract_cookies(response)
-
-
-def prepare(client: httpx.Client | httpx.AsyncClient) -> None:
-    """Make calls lighter, and those that go through proxies, if any, as reliable as the others."""
-    client._cookies = Cookies(client._cookies)  # pyright: ignore[reportPrivateUsage]
+def prepared(client: C) -> C:
+    """Return a client whose calls through proxies, if any, are as reliable as the others."""
     if client._mounts:  # pyright: ignore[reportPrivateUsage]
         from ._network import adapt
 
@@ -331,6 +313,7 @@ def prepare(client: httpx.Client | httpx.AsyncClient) -> None:
         # Their connections are closed at once: the proxy may be closing one that is idle, and in
         # httpcore's pool one thread may close what it has just given to another.
         client.headers["Connection"] = "close"
+    return client
 
 
 @contextlib.contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
-import httpcore
 import httpx
 
+from ._lighter import Lighter, traced
 from ._pool import Body, Pool
 from ._resolver import numeric
 from ._steps import LONGEST, READ, WRITE, Checkpoint, LookUp, Pause, Ready, Signal
@@ -94,9 +95,9 @@ async def look_up(step: LookUp) -> list[Address]:
         try:
             found = await anyio.getaddrinfo(step.host, step.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(str(error)) from error
+            raise httpx.ConnectError(str(error)) from error
         return [(family, address) for family, *_, address in found]
-    raise httpcore.ConnectTimeout(f"looking up {step.host} took too long")
+    raise httpx.ConnectTimeout(f"looking up {step.host} took too long")
 
 
 async def pause(step: Pause) -> None:
@@ -135,7 +136,7 @@ async def suspend(steps: Generator[Step, Any, T]) -> T:
         steps.close()
 
 
-class SuspendingBody(Body):
+class SuspendingBody(Body, httpx.AsyncByteStream):
     """The body of a reply."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -146,13 +147,24 @@ class SuspendingBody(Body):
         self.end()
 
 
-class SuspendingPool(Pool):
-    """A pool for the tasks of one event loop."""
+class AsyncTransport(Pool, httpx.AsyncHTTPTransport):
+    """A pool for the tasks of one event loop, which is a transport; see Transport."""
 
     def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
         super().__init__(context, path, anyio.Event, SuspendingBody)
 
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if traced(httpx.AsyncHTTPTransport.handle_async_request):
+            return await super().handle_async_request(request)
+        return await self._handle(request)
+
+    @property
+    def _pool(self) -> Any:  # what httpx's own way leads to
+        from ._network import Beneath
+
+        return Beneath(self._handle)
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
         stream: Any = request.stream
         if not hasattr(stream, "__iter__"):  # what a user's authentication may send
             request.stream = httpx.ByteStream(b"".join([chunk async for chunk in stream]))
@@ -168,8 +180,26 @@ class SuspendingPool(Pool):
         await self.aclose()
 
 
-class AsyncTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport over such a pool; what traces httpx's own sees this one too."""
+class AsyncClient(Lighter, httpx.AsyncClient):
+    """httpx's client over such a transport."""
 
-    def __init__(self, context: ssl.SSLContext, path: str | None) -> None:
-        self._pool: Any = SuspendingPool(context, path)
+    def __init__(self, path: str | None, **options: Any) -> None:
+        self._path = path
+        super().__init__(**options)
+
+    # Not given to it: a client that is given a transport doesn't look for proxies.
+    def _init_transport(self, *, verify: Any, **_: Any) -> AsyncTransport:
+        return AsyncTransport(verify, self._path)
+
+    async def send(
+        self, request: httpx.Request, *, stream: bool = False, **options: Any
+    ) -> httpx.Response:
+        if not (stream and self.light):
+            return await super().send(request, stream=stream, **options)
+        started = time.perf_counter()
+        try:
+            response = await self._transport.handle_async_request(request)
+        except httpx.RequestError as error:
+            error.request = request
+            raise
+        return self.answered(request, response, started)

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import io
 import os
-import tempfile
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -21,14 +20,11 @@ from ._deadline import Until
 from ._exchange import Exchange, Overdue
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings, redacted, seconds, smallest
-from ._target import Target
-from .batch import based_on, submissions
-from .environment import list_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
     from concurrent.futures import Executor
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -444,6 +440,8 @@ class ASandbox:
             >>> sorted([(done.id, done.outcome) async for done in graded])
             [('alice', 'passed'), ('bob', 'failed')]
         """
+        from .batch import based_on, submissions
+
         if base is not None:
             if self._server is not None and batch.get("executor") is not None:
                 raise ValueError(
@@ -533,6 +531,8 @@ class ASandbox:
             >>> await sandbox.download_to("marks.txt", result.environment, "marks")
             PosixPath('marks.txt')
         """
+        from ._target import Target  # here, for archives take long to be imported
+
         with Target(destination, extract=extract) as target:
             await self._perform(_operations.download(uuid, path, target.file, progress), options)
             await anyio.to_thread.run_sync(target.commit)
@@ -565,8 +565,8 @@ class ASandbox:
                 with attempt:
                     async with contextlib.AsyncExitStack() as stack:
                         with bounded(exchange):
-                            stream = self._stream(exchange)
-                            response = await stack.enter_async_context(stream)
+                            response = await self._send(exchange)
+                        stack.push_async_callback(response.aclose)
                         if attempt.begin(response):
                             attempt.final = True
                             chunks = response.aiter_bytes()
@@ -780,8 +780,8 @@ class ASandbox:
             for attempt in exchange:
                 if attempt.delay:
                     await anyio.sleep(attempt.delay)
-                with attempt, bounded(exchange):
-                    async with self._stream(exchange) as response:
+                with attempt, self._bounded(exchange):
+                    async with contextlib.aclosing(await self._send(exchange)) as response:
                         if take := attempt.begin(response):
                             async for chunk in response.aiter_bytes():
                                 take(chunk)
@@ -792,11 +792,19 @@ class ASandbox:
     def _exchange(self, call: Call[T], options: CallOptions) -> Exchange[T]:
         return Exchange(call, self._settings, self.total, options, self._server)
 
-    def _stream(self, exchange: Exchange[Any]) -> AbstractAsyncContextManager[httpx.Response]:
+    def _bounded(self, exchange: Exchange[Any]) -> AbstractContextManager[None]:
+        # Our own client bounds each step by what is left, as in the other flavour.
+        return UNBOUNDED if getattr(self._client(), "light", False) else bounded(exchange)
+
+    async def _send(self, exchange: Exchange[Any]) -> httpx.Response:
         # No step takes longer than what is left of the call, so that the slow one is named.
         left = Until(exchange.deadline) if exchange.total else None
-        steps = {name: smallest(bound, left) for name, bound in self._steps.items()}
-        return self._client().stream(**exchange.request, timeout=httpx.Timeout(**steps))
+        steps = {
+            name: smallest(bound, left) if bound else left for name, bound in self._steps.items()
+        }
+        client = self._client()
+        request = client.build_request(**exchange.request, timeout=httpx.Timeout(**steps))
+        return await client.send(request, stream=True, follow_redirects=False)
 
     def _client(self) -> httpx.AsyncClient:
         """Return what sends requests in this event loop."""
@@ -841,6 +849,9 @@ class ASandbox:
             return here, lambda: here
         local = functools.partial(Sandbox.local, self.total, **self._start, **options)
         return here, lambda: local
+
+
+UNBOUNDED = contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -901,6 +912,10 @@ class AEnvironment(Stored):
         Raises:
             InvalidEnvironment: what the server sent is no archive.
         """
+        import tempfile
+
+        from .environment import list_environment
+
         with tempfile.TemporaryFile() as file:
             async for chunk in self._sandbox.iter_download(self.uuid, **options):
                 file.write(chunk)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
-import tempfile
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
@@ -17,14 +17,10 @@ from ._deadline import Until
 from ._exchange import Exchange
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings, redacted, seconds
-from ._target import Target
-from .batch import based_on, submissions
-from .environment import list_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Executor
-    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -412,6 +408,8 @@ class Sandbox:
             >>> sorted([(done.id, done.outcome) for done in graded])
             [('alice', 'passed'), ('bob', 'failed')]
         """
+        from .batch import based_on, submissions
+
         if base is not None:
             if self._server is not None and batch.get("executor") is not None:
                 raise ValueError(
@@ -498,6 +496,8 @@ class Sandbox:
             >>> sandbox.download_to("marks.txt", result.environment, "marks")
             PosixPath('marks.txt')
         """
+        from ._target import Target  # here, for archives take long to be imported
+
         with Target(destination, extract=extract) as target:
             self._perform(_operations.download(uuid, path, target.file, progress), options)
             target.commit()
@@ -526,7 +526,7 @@ class Sandbox:
             for attempt in exchange:
                 if attempt.delay:
                     time.sleep(attempt.delay)
-                with attempt, self._stream(exchange) as response:
+                with attempt, contextlib.closing(self._send(exchange)) as response:
                     if attempt.begin(response):
                         attempt.final = True
                         yield from response.iter_bytes()
@@ -727,7 +727,7 @@ class Sandbox:
             for attempt in exchange:
                 if attempt.delay:
                     time.sleep(attempt.delay)
-                with attempt, self._stream(exchange) as response:
+                with attempt, contextlib.closing(self._send(exchange)) as response:
                     if take := attempt.begin(response):
                         for chunk in response.iter_bytes():
                             take(chunk)
@@ -738,10 +738,12 @@ class Sandbox:
     def _exchange(self, call: Call[T], options: CallOptions) -> Exchange[T]:
         return Exchange(call, self._settings, self.timeout, options, self._server)
 
-    def _stream(self, exchange: Exchange[Any]) -> AbstractContextManager[httpx.Response]:
+    def _send(self, exchange: Exchange[Any]) -> httpx.Response:
         until = Until(exchange.deadline) if exchange.total else None
         timeout = httpx.Timeout(until, pool=until and float(until))
-        return self._client().stream(**exchange.request, timeout=timeout)
+        client = self._client()
+        request = client.build_request(**exchange.request, timeout=timeout)
+        return client.send(request, stream=True, follow_redirects=False)
 
     def _client(self) -> httpx.Client:
         """Return what sends requests in this process."""
@@ -828,6 +830,10 @@ class Environment(Stored):
         Raises:
             InvalidEnvironment: what the server sent is no archive.
         """
+        import tempfile
+
+        from .environment import list_environment
+
         with tempfile.TemporaryFile() as file:
             for chunk in self._sandbox.iter_download(self.uuid, **options):
                 file.write(chunk)

@@ -9,6 +9,7 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 from urllib.parse import quote
 from uuid import UUID
@@ -73,6 +74,9 @@ _object = _reader(dict)
 # The readers that leave a value of exactly one type as it is.
 PLAIN: dict[Reader, type] = {boolean: bool, integer: int, string: str}
 
+# How many objects are read together, at least, where they are alike.
+MANY = 32
+
 
 def number(value: Any) -> float:
     """Read a number; Python's NaN and infinities are none."""
@@ -136,6 +140,8 @@ def date_time(value: Any) -> datetime:
 def array(read: Reader, least: int = 0, most: int | None = None) -> Reader:
     """Return a reader of arrays whose items are read by `read`."""
 
+    model: type[Model] | None = getattr(read, "__self__", None)
+
     def read_array(value: Any) -> list[Any]:
         items: list[Any] = _list(value)
         if len(items) < least or (most is not None and len(items) > most):
@@ -144,6 +150,8 @@ def array(read: Reader, least: int = 0, most: int | None = None) -> Reader:
             raise DescriptionError(Fault(f"must have {bound}, not {len(items)}"))
         if {*map(type, items)} == {PLAIN.get(read)}:  # in one go
             return [*items]
+        if model and len(items) >= MANY and (models := model._alike(items)):
+            return models
         result: list[Any] = []
         faults: list[Fault] = []
         for index, item in enumerate(items):
@@ -251,6 +259,42 @@ class Model(dict[str, Any]):
         model.update(data)
         return model
 
+    @classmethod
+    def _alike(cls, items: list[Any]) -> list[Self] | None:
+        """Read objects of the same members, all of plain types, member by member.
+
+        In a few passes that are not in Python. Returns None for all others, valid or not.
+        """
+        required = [member for member in cls._members if member.required]
+        try:
+            present = [member for member in cls._members if member.key in items[0]]
+            if {*map(dict.__len__, items)} != {len(present)} or not {*required} <= {*present}:
+                return None
+            for _, key, _, read in present:
+                kinds = {*map(type, map(itemgetter(key), items))}
+                if read is number:
+                    if not kinds <= {int, float} or not all(
+                        map(math.isfinite, map(itemgetter(key), items))
+                    ):
+                        return None
+                elif kinds != {PLAIN.get(read)}:
+                    return None
+        except (TypeError, KeyError, OverflowError):
+            return None
+        # Without attributes, which follow from the dictionary: see __getattr__.
+        models = [*map(cls.__new__, itertools.repeat(cls, len(items)))]
+        for _ in map(dict.update, models, items):
+            pass
+        return models
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            for member in self._members:
+                if member.name == name:
+                    return self.get(member.key)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
 
 def _plain(value: Any) -> Any:
     """Return the JSON value of a typed one."""
@@ -283,26 +327,29 @@ def json_body(response: httpx.Response) -> Any:
 # garbage collection may run at any moment, would fail.
 DEPTH = 100
 _STRING = re.compile(rb'"[^"]*"?')
-_LEAF = re.compile(rb"\[\]|\{\}")
 _OTHERS = bytes({*range(256)} - {*b'[]{}"'})
 
 
 def _too_deep(content: bytes) -> bool:
     """Tell whether JSON is nested too deep; in few passes over it, none of them in Python."""
-    if content.count(b"[") + content.count(b"{") <= DEPTH:
-        return False
     if b"\\" in content:
         content = content.replace(rb"\\", b"").replace(rb"\"", b"")
     # Two quotes side by side are an empty string, or the end of one and the beginning of another.
-    brackets = _STRING.sub(b"", content.translate(None, _OTHERS).replace(b'""', b""))
-    leaves = 1
+    brackets = content.translate(None, _OTHERS).replace(b'""', b"")
+    if len(brackets) <= DEPTH:
+        return False
+    if b'"' in brackets:
+        brackets = _STRING.sub(b"", brackets)
     for _ in range(DEPTH):
-        brackets, leaves = _LEAF.subn(b"", brackets)
-        if not leaves:
+        # Of one level, both kinds.
+        outer = brackets.replace(b"{}", b" ").replace(b"[]", b"").replace(b" ", b"")
+        if len(outer) == len(brackets):
             break
+        brackets = outer
     # What is left has more levels, or is no JSON, and must not be taken for that too late.
     return (
-        bool(leaves and _LEAF.search(brackets))
+        b"[]" in brackets
+        or b"{}" in brackets
         or max(
             itertools.accumulate((1 if bracket in b"[{" else -1 for bracket in brackets), initial=0)
         )

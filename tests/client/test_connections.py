@@ -26,7 +26,7 @@ import pytest
 from sandbox_api import ASandbox, ConnectionFailed, Sandbox, Sandbox413, TimedOut
 from sandbox_api._blocking import Transport
 from sandbox_api._network import abandon
-from sandbox_api._suspending import AsyncTransport, SuspendingPool, suspend
+from sandbox_api._suspending import AsyncTransport, suspend
 
 from ..servers import RawServer, reply
 
@@ -264,7 +264,7 @@ def test_task_that_gets_no_connection(
 
 def test_place_that_comes_as_its_task_is_cancelled_is_not_lost() -> None:
     async def main() -> int:
-        pool = SuspendingPool(ssl.create_default_context(), None)
+        pool = AsyncTransport(ssl.create_default_context(), None)
         pool._places = 0
         task = asyncio.create_task(suspend(pool._take_place(None)))
         await asyncio.sleep(0)

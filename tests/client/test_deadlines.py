@@ -161,7 +161,7 @@ def test_name_with_many_silent_addresses(full_server: str, monkeypatch: pytest.M
     monkeypatch.setattr(
         socket,
         "getaddrinfo",
-        lambda host, *a, **k: silent if host == "many" else look_up(host, *a, **k),
+        lambda host, *a, **k: silent if host == b"many" else look_up(host, *a, **k),
     )
     started = time.monotonic()
     with pytest.raises(TimedOut, match="timed out connecting"):

@@ -99,7 +99,7 @@ def test_forked_child_spares_the_parents_client(
     sandbox = Sandbox(url, retries=0, verify=str(certificate))
     sandbox.request("GET", "/") if secure else sandbox.check("x")
     (client,) = sandbox._clients.values()
-    pool: Any = client._transport._pool  # type: ignore[attr-defined]
+    pool: Any = client._transport
     (kept,) = pool._connections
     connection = kept._socket
     with warnings.catch_warnings():
@@ -159,7 +159,7 @@ def test_packing_does_not_hold_up_the_event_loop(
         packed.append(released.wait(10))
         return open_environment(*arguments, **options)
 
-    monkeypatch.setattr("sandbox_api._operations.open_environment", slowly)
+    monkeypatch.setattr("sandbox_api.environment.open_environment", slowly)
 
     async def release() -> None:
         await anyio.to_thread.run_sync(started.wait, 10)

@@ -18,6 +18,7 @@ import pytest
 
 from sandbox_api import (
     Command,
+    CommandResult,
     ExecuteConfig,
     ExecutionResult,
     Libraries,
@@ -27,6 +28,7 @@ from sandbox_api import (
     enums,
 )
 from sandbox_api.utils import validate, validate_command
+from sandbox_client.errors import DescriptionError
 
 SAVED: dict[str, Any] = {
     "status": 0,
@@ -154,6 +156,78 @@ def test_accepts_null_where_the_system_does_not_tell(recordings: dict[str, Any])
     data = copy.deepcopy(recordings["specifications"]["json"])
     data["host"]["cpu"].update(core=None, logical=None)
     assert Specifications.from_dict(data).host.cpu.core is None
+
+
+MANY = 100
+COMMAND = {"command": "true", "exit_code": 0, "stdout": "", "stderr": "", "time": 0.1}
+
+
+def test_many_alike_are_as_one_by_one() -> None:
+    commands: list[dict[str, Any]] = [
+        {**COMMAND, "exit_code": number, "stdout": str(number), "time": number / 2 or 0}
+        for number in range(MANY)
+    ]
+    data = {**SAVED, "execution": commands}
+    read = ExecutionResult.from_dict(data).execution
+    one_by_one = [CommandResult.from_dict(command) for command in commands]
+    assert read == one_by_one == commands
+    for many, one in zip(read, one_by_one, strict=True):
+        assert type(many) is type(one)
+        for name in attrs.fields_dict(CommandResult):
+            assert getattr(many, name) == getattr(one, name)
+    assert not hasattr(read[0], "new") and not hasattr(read[0], "__wrapped__")
+    for again in (copy.copy(read[7]), copy.deepcopy(read[7]), pickle.loads(pickle.dumps(read[7]))):
+        assert (again, again.stdout, again.exceeded) == (commands[7], "7", None)
+    assert attrs.evolve(read[7], stdout="x") == {**commands[7], "stdout": "x"}
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        read[7].stdout = "x"  # type: ignore[misc]
+    # What they were made of is not theirs.
+    commands[7]["stdout"] = "changed"
+    assert read[7].stdout == read[7]["stdout"] == "7"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {**COMMAND, "exit_code": "0"},
+        {**COMMAND, "exit_code": True},
+        {**COMMAND, "time": float("nan")},
+        {**COMMAND, "time": float("inf")},
+        {**COMMAND, "time": 10**400},
+        {**COMMAND, "time": True},
+        {**COMMAND, "stdout": None},
+        {**COMMAND, "stdout_truncated": 1},
+        {name: value for name, value in COMMAND.items() if name != "stderr"},
+        {**{name: value for name, value in COMMAND.items() if name != "stderr"}, "new": ""},
+        None,
+        [],
+        "true",
+    ],
+)
+@pytest.mark.parametrize("place", [0, MANY // 2, MANY - 1])
+def test_odd_one_among_many_is_found(odd: Any, place: int) -> None:
+    commands: list[Any] = [dict(COMMAND) for _ in range(MANY)]
+    commands[place] = odd
+    with pytest.raises(DescriptionError) as caught:
+        ExecutionResult.from_dict({**SAVED, "execution": commands})
+    assert {fault.place[:2] for fault in caught.value.faults} == {("execution", place)}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {**COMMAND, "stdout_truncated": True},
+        {**COMMAND, "new_in_a_newer_server": 1},
+        MappingProxyType(COMMAND),
+    ],
+)
+@pytest.mark.parametrize("place", [0, MANY // 2, MANY - 1])
+def test_valid_one_among_many_that_is_other(odd: Any, place: int) -> None:
+    commands: list[Any] = [dict(COMMAND) for _ in range(MANY)]
+    commands[place] = odd
+    read = ExecutionResult.from_dict({**SAVED, "execution": commands}).execution
+    assert read == commands
+    assert read[place].stdout_truncated is odd.get("stdout_truncated")
 
 
 def test_can_be_made_by_hand() -> None:
