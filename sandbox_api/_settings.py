@@ -392,7 +392,10 @@ def parse_url(url: str) -> tuple[httpx.URL, str | None]:
         raise InvalidURL(f"the sandbox's URL {shown!r} has no host: {EXAMPLES}")
     if parsed.query or parsed.fragment:
         raise InvalidURL(f"the sandbox's URL {shown!r} has a query or fragment: {EXAMPLES}")
-    return parsed.copy_with(path=f"{parsed.path.rstrip('/')}/"), None
+    if (parsed.port or 0) > 65535:  # a look-up would make another of it
+        raise InvalidURL(f"the sandbox's URL {shown!r} has a port above 65535: {EXAMPLES}")
+    # Raw, for what is encoded stays so.
+    return parsed.copy_with(raw_path=parsed.raw_path.rstrip(b"/") + b"/"), None
 
 
 def check_hooks(hooks: Any, *, awaited: bool) -> None:

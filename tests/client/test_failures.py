@@ -54,6 +54,7 @@ def free_port() -> int:
         ("ftp://localhost", "is neither http nor https"),
         ("http://", "has no host"),
         ("http://localhost:port", "is not valid"),
+        ("http://localhost:72536", "has a port above 65535"),
         ("http://localhost/?x=1", "has a query"),
         ("unix://sandbox.sock", "has no absolute path"),
     ],

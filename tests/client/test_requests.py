@@ -51,6 +51,8 @@ def form(request: bytes) -> tuple[dict[str, EmailMessage], str]:
         ("/", "/usages/"),
         ("/sandbox", "/sandbox/usages/"),
         ("/a/b/", "/a/b/usages/"),
+        ("/a%2Fb%2541/", "/a%2Fb%2541/usages/"),
+        ("/a b", "/a%20b/usages/"),
     ],
 )
 def test_url_with_a_prefix(
