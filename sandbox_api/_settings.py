@@ -301,6 +301,8 @@ def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:
             raise ValueError(
                 f"the value of {name!r} has white space at an end, or a line break: strip it"
             )
+        if not f"{name}{value}".isascii():
+            raise ValueError(f"the name or value of {name!r} has characters that are not ASCII")
     return headers  # pyright: ignore[reportUnknownVariableType]
 
 
