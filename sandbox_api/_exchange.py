@@ -15,7 +15,7 @@ import httpx
 
 from sandbox_client.errors import DescriptionError
 
-from ._settings import CallOptions, seconds, sendable_headers
+from ._settings import CallOptions, seconds, sendable_headers, whole
 from .exceptions import (
     ConnectionFailed,
     InvalidReply,
@@ -179,7 +179,7 @@ class Exchange(Generic[T]):
         }
         """Arguments of `httpx.Client.stream`."""
         self._settings = settings
-        self._retries = options.get("retries", settings.retries)
+        self._retries = whole(options["retries"]) if "retries" in options else settings.retries
         self._server = server
         self._last: Attempt | None = None
 
@@ -310,5 +310,5 @@ def retry_after(response: httpx.Response | None) -> float | None:
         return float(value)
     try:
         return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -128,11 +128,7 @@ class Settings:
         base_url, socket = parse_url(url)
         if base_url.userinfo and given is not None:
             raise TypeError("set the user and password on the http_client that you give")
-        retries: Any = options.get("retries", RETRIES)
-        if not isinstance(retries, int):
-            raise TypeError(f"retries must be a whole number, not {retries!r}")
-        if retries < 0:
-            raise ValueError(f"retries must be 0 or more, not {retries}")
+        retries = whole(options.get("retries", RETRIES))
         if base_url.userinfo:
             # As headers they are sent just so, but are in no URL that is logged or shown.
             options = {"auth": (base_url.username, base_url.password), **options}
@@ -420,6 +416,20 @@ def check_hooks(hooks: Any, *, awaited: bool) -> None:
                     "async functions in an ASandbox" if awaited else "plain functions in a Sandbox"
                 )
                 raise TypeError(f"hooks must be {kind}, unlike {function!r}")
+
+
+def whole(retries: Any) -> int:
+    """Return how often to try again.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is negative.
+    """
+    if not isinstance(retries, int):
+        raise TypeError(f"retries must be a whole number, not {retries!r}")
+    if retries < 0:
+        raise ValueError(f"retries must be 0 or more, not {retries}")
+    return retries
 
 
 def seconds(name: str, given: Any) -> float | None:

@@ -445,6 +445,16 @@ def test_options_that_can_not_be(raw_server: RawServer) -> None:
         Sandbox(url, http_client=client)
 
 
+@pytest.mark.parametrize(
+    ("retries", "error"), [("5", TypeError), (None, TypeError), (-1, ValueError)]
+)
+def test_retries_of_a_call_that_can_not_be(
+    retries: Any, error: type[Exception], connect: Callable[..., Sandbox]
+) -> None:
+    with pytest.raises(error, match="retries must be"):
+        connect("http://127.0.0.1:1").usage(retries=retries)
+
+
 def test_misspelt_option_of_a_call(connect: Callable[..., Sandbox]) -> None:
     sandbox: Any = connect("http://127.0.0.1:1")
     with pytest.raises(TypeError, match="there is no option timout"):
