@@ -134,6 +134,7 @@ class Attempt:
         if not logger.isEnabledFor(logging.DEBUG):
             return
         response, headers = self.response, self._exchange.request["headers"]
+        headers = httpx.Headers(headers) if response is None else response.request.headers
         received = response.num_bytes_downloaded if response is not None else 0
         status = type(error).__name__ if error or response is None else response.status_code
         identifier = headers.get("X-Request-ID")
