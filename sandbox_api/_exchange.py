@@ -86,7 +86,11 @@ class Attempt:
         traceback: TracebackType | None,
     ) -> bool:
         self._log(error)
-        if error is self._theirs or not isinstance(error, (httpx.RequestError, Overdue)):
+        if (
+            error is self._theirs
+            or not isinstance(error, (httpx.RequestError, Overdue))
+            or vars(error).get("of_hook")
+        ):
             return error is None
         response = self.response
         if response is not None and response.status_code >= 300 and isinstance(error, BROKEN_OFF):

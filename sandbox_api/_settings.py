@@ -205,7 +205,7 @@ class Settings:
             "verify": self._context(),
             "limits": httpx.Limits(max_connections=100, max_keepalive_connections=0),
             "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
-            "event_hooks": {name: [*hooks] for name, hooks in options.get("hooks", {}).items()},
+            "event_hooks": event_hooks(options),
             "follow_redirects": False,
             # A proxy can't reach a socket of this machine.
             "trust_env": options.get("trust_env", True) and self.socket is None,
@@ -293,9 +293,9 @@ def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:
     for name, value in headers.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"{what} must be text, and the name or value of {name!r} is not")
-        if value != value.strip() or re.search(r"[\r\n\0]", value):
+        if value != value.strip() or re.search(r"[\0-\x08\n-\x1f\x7f]", value):
             raise ValueError(
-                f"the value of {name!r} has white space at an end, or a line break: strip it"
+                f"the value of {name!r} has white space at an end, or a control character: strip it"
             )
         if not f"{name}{value}".isascii():
             raise ValueError(f"the name or value of {name!r} has characters that are not ASCII")
@@ -410,12 +410,47 @@ def check_hooks(hooks: Any, *, awaited: bool) -> None:
         if callable(functions):
             raise TypeError(f"the hooks of {event!r} must be a list of functions")
         for function in functions:
-            call = getattr(function, "__call__", None)  # noqa: B004 (of an object that is callable)
-            if awaited is not any(map(inspect.iscoroutinefunction, (function, call))):
+            if awaited is not is_async(function):
                 kind = (
                     "async functions in an ASandbox" if awaited else "plain functions in a Sandbox"
                 )
                 raise TypeError(f"hooks must be {kind}, unlike {function!r}")
+
+
+def is_async(function: Any) -> bool:
+    """Tell whether a function, or an object that is called like one, has to be awaited."""
+    call = getattr(function, "__call__", None)  # noqa: B004
+    return any(map(inspect.iscoroutinefunction, (function, call)))
+
+
+def event_hooks(options: ClientOptions) -> dict[str, list[Callable[..., Any]]]:
+    """Return hooks for httpx whose own failures are not taken for those of the call."""
+    hooks = options.get("hooks", {})
+    return {event: [*map(marking, functions)] for event, functions in hooks.items()}
+
+
+def marking(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that marks what it raises, but where reading the answer fails in it."""
+
+    def mark(error: httpx.RequestError, given: httpx.Request | httpx.Response) -> None:
+        ours = given if isinstance(given, httpx.Request) else given.request
+        vars(error)["of_hook"] = vars(error).get("_request") is not ours
+
+    def call(given: httpx.Request | httpx.Response) -> None:
+        try:
+            hook(given)
+        except httpx.RequestError as error:
+            mark(error, given)
+            raise
+
+    async def acall(given: httpx.Request | httpx.Response) -> None:
+        try:
+            await hook(given)
+        except httpx.RequestError as error:
+            mark(error, given)
+            raise
+
+    return acall if is_async(hook) else call
 
 
 def whole(retries: Any) -> int:
