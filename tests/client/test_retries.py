@@ -225,20 +225,14 @@ def test_idle_connections_are_given_up_soon(
     connect: Callable[..., Sandbox], raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sandbox_api._pool.IDLE", 0.1)
-    connections: set[socket.socket] = set()
-
-    def answer(connection: socket.socket, _: bytes) -> None:
-        connections.add(connection)
-        connection.sendall(reply("404 Not Found"))
-
-    raw_server.answer = answer
+    raw_server.answer = reply("404 Not Found")
     sandbox = connect(raw_server.url)
     for _ in range(3):
         sandbox.check("x")
-    assert len(connections) == 1
+    assert raw_server.accepted == 1
     time.sleep(0.2)
     sandbox.check("x")
-    assert len(connections) == 2
+    assert raw_server.accepted == 2
 
 
 def expects(request: bytes) -> bool:
@@ -320,10 +314,7 @@ def test_connection_of_a_head_with_a_body_is_not_used_again(
     connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:
     # As the real server answers, where it announces no length.
-    connections: set[socket.socket] = set()
-
     def answer(connection: socket.socket, _: bytes) -> None:
-        connections.add(connection)
         connection.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
         connection.sendall(b"<h1>Not Found</h1>")
 
@@ -331,7 +322,7 @@ def test_connection_of_a_head_with_a_body_is_not_used_again(
     sandbox = connect(raw_server.url)
     for _ in range(3):
         assert sandbox.check("x") == 0
-    assert len(connections) == 3
+    assert raw_server.accepted == 3
 
 
 def test_retry_is_logged(
