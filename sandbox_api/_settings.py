@@ -44,11 +44,11 @@ class ClientOptions(TypedDict, total=False):
     cookies: Mapping[str, str]
     """Cookies to send with every request."""
 
-    verify: bool | str | ssl.SSLContext
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext
     """How to check the server's certificate: against the usual authorities (True, the default),
     those in a file or folder, as an SSLContext says, or not at all (False)."""
 
-    cert: str | tuple[str, str] | tuple[str, str, str]
+    cert: str | os.PathLike[str] | tuple[str, str] | tuple[str, str, str]
     """A client certificate: its file; that and the key's; or these and the key's password."""
 
     proxy: str | httpx.Proxy
@@ -114,6 +114,16 @@ class Settings:
             raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
         if given is not None and (ignored := options.keys() - {"retries"}):
             raise TypeError(f"set {', '.join(sorted(ignored))} on the http_client that you give")
+        kind = httpx.AsyncClient if awaited else httpx.Client
+        if given is not None and not isinstance(given, kind):
+            raise TypeError(
+                f"http_client must be an httpx.{kind.__name__}, not {type(given).__name__}"
+            )
+        verify: Any = options.get("verify", True)
+        if not isinstance(verify, (bool, str, os.PathLike, ssl.SSLContext)):
+            raise TypeError(
+                f"verify must be True, False, a path or an ssl.SSLContext, not {verify!r}"
+            )
         if url is None:
             url = os.environ.get("SANDBOX_URL") or None
         if url is None:
@@ -220,17 +230,19 @@ class Settings:
             # Loading the authorities takes 20 ms, which http:// never needs. A context that trusts
             # nobody is free, and fails closed.
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        elif isinstance(verify, str):
-            place = {"capath" if os.path.isdir(verify) else "cafile": verify}  # noqa: PTH112
-            context = ssl.create_default_context(**place)  # type: ignore[arg-type]
+        elif isinstance(verify, (str, os.PathLike)):
+            place: Any = {"capath" if os.path.isdir(verify) else "cafile": verify}  # noqa: PTH112
+            context = ssl.create_default_context(**place)
         elif verify and not cert:
             return _usual_context(self.options.get("trust_env", True))
         else:
             context = httpx.create_ssl_context(
                 verify=verify, trust_env=self.options.get("trust_env", True)
             )
-        if cert:
-            context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
+        if isinstance(cert, (str, os.PathLike)):
+            context.load_cert_chain(cert)
+        elif cert:
+            context.load_cert_chain(*cert)
         return context
 
 

@@ -322,6 +322,8 @@ def test_url_that_is_no_text(url: Any, connect: Callable[..., Sandbox]) -> None:
         ({"headers": [("X-Pair", "5")]}, "headers must be a mapping of names to values, not list"),
         ({"cookies": {"session": 5}}, "cookies must be text"),
         ({"hooks": [print]}, "hooks must be a mapping of events to functions"),
+        ({"verify": None}, "verify must be True, False, a path or an ssl.SSLContext, not None"),
+        ({"http_client": 3}, "http_client must be an httpx.(Async)?Client, not int"),
     ],
 )
 def test_options_of_the_wrong_kind(
@@ -477,6 +479,16 @@ def test_retries_of_a_call_that_can_not_be(
         connect("http://127.0.0.1:1").usage(retries=retries)
 
 
+def test_client_of_the_other_flavour() -> None:
+    with (
+        httpx.Client() as client,
+        pytest.raises(TypeError, match=r"must be an httpx.AsyncClient, not Client"),
+    ):
+        ASandbox("http://127.0.0.1:1", http_client=client)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"must be an httpx.Client, not AsyncClient"):
+        Sandbox("http://127.0.0.1:1", http_client=httpx.AsyncClient())  # type: ignore[arg-type]
+
+
 def test_misspelt_option_of_a_call(connect: Callable[..., Sandbox]) -> None:
     sandbox: Any = connect("http://127.0.0.1:1")
     with pytest.raises(TypeError, match="there is no option timout"):
@@ -514,12 +526,13 @@ def test_certificate_that_nobody_vouches_for(
         connect(tls_server, retries=0).request("GET", "/")
 
 
-@pytest.mark.parametrize("how", ["file", "context", "not at all", "client certificate"])
+@pytest.mark.parametrize("how", ["file", "path", "context", "not at all", "client certificate"])
 def test_certificate_that_is_accepted(
     how: str, connect: Callable[..., Sandbox], tls_server: str, certificate: Path
 ) -> None:
     options: dict[str, Any] = {
         "file": {"verify": str(certificate)},
+        "path": {"verify": certificate, "cert": certificate},
         "context": {"verify": ssl.create_default_context(cafile=certificate)},
         "not at all": {"verify": False},
         "client certificate": {"verify": str(certificate), "cert": str(certificate)},
