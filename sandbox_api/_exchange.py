@@ -261,11 +261,18 @@ class Exchange(Generic[T]):
         """Tell whether the server can't have started the work, or may do it twice."""
         repeatable = self.repeatable
         if attempt.failure is not None:
-            return isinstance(attempt.failure, NEVER_CONNECTED) or (
-                repeatable and isinstance(attempt.failure, BROKEN_OFF)
-            )
+            if repeatable:
+                return isinstance(attempt.failure, NEVER_CONNECTED + BROKEN_OFF)
+            return isinstance(attempt.failure, NEVER_CONNECTED) and self._is_ours(attempt.failure)
         status = attempt.response.status_code if attempt.response is not None else 0
         return status in NOT_STARTED or (repeatable and status in BROKEN)
+
+    def _is_ours(self, error: Exception) -> bool:
+        """Tell whether this call's request failed, not what a user's authentication asks for it."""
+        request: httpx.Request | None = vars(error).get("_request")
+        urls = [self.request["url"], request.url if request is not None else ""]
+        asked, failed = [httpx.URL(url).copy_with(query=None) for url in urls]
+        return asked == failed
 
     def _failed(self, error: Exception) -> SandboxFailure:
         place = self.place

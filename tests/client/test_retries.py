@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from sandbox_api import (
@@ -27,7 +28,7 @@ from sandbox_api import (
 from ..servers import RawServer, reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 RESULT = {"status": 0, "execution": [], "total_time": 0.1}
 OK = reply("200 OK", json.dumps(RESULT))
@@ -176,6 +177,20 @@ def test_server_that_comes_up_late(connect: Callable[..., Sandbox]) -> None:
     assert sandbox.execute({"commands": ["true"]}, io.BytesIO(b"archive")) == RESULT
     came.set()
     thread.join()
+
+
+def test_authentication_that_fails_once_there_is_an_answer(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    class Auth(httpx.Auth):
+        def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+            yield request
+            raise httpx.ConnectError("where tokens come from")
+
+    raw_server.answer = OK
+    with pytest.raises(ConnectionFailed, match="where tokens come from"):
+        connect(raw_server.url, auth=Auth()).execute({"commands": ["true"]})
+    assert len(raw_server.requests) == 1
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
