@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
-from ._lighter import Lighter, traced
+from ._lighter import About, Lighter, traced
 from ._pool import Body, Pool
 from ._resolver import resolve
 from ._steps import LONGEST, READ, WRITE, Checkpoint, LookUp, Pause, Ready, Signal
@@ -101,7 +101,7 @@ class Transport(Pool, httpx.HTTPTransport):
         return block(self.handle(request))
 
     @property
-    def _pool(self) -> Any:  # what httpx's own way leads to
+    def _pool(self) -> Any:  # type: ignore[override]  # what httpx's own way leads to
         from ._network import Beneath
 
         return Beneath(lambda request: block(self.handle(request)))
@@ -124,8 +124,8 @@ class Client(Lighter, httpx.Client):
         super().__init__(**options)
 
     # Not given to it: a client that is given a transport doesn't look for proxies.
-    def _init_transport(self, *, verify: Any, **_: Any) -> Transport:
-        return Transport(verify, self._path)
+    def _init_transport(self, *_: Any, **options: Any) -> Transport:
+        return Transport(options["verify"], self._path)
 
     def send(
         self, request: httpx.Request, *, stream: bool = False, **options: Any
@@ -133,9 +133,6 @@ class Client(Lighter, httpx.Client):
         if not (stream and self.light):
             return super().send(request, stream=stream, **options)
         started = time.perf_counter()
-        try:
+        with About(request):
             response = self._transport.handle_request(request)
-        except httpx.RequestError as error:
-            error.request = request
-            raise
         return self.answered(request, response, started)

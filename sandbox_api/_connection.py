@@ -110,13 +110,9 @@ class Connection:
                 raise Stale from error
             raise
         # The real server answers HEAD with a body, where it announces no length.
-        self._unframed = request.method == "HEAD" and not any(
-            name == b"content-length" for name, _ in self.response_headers()
+        self._unframed = request.method == "HEAD" and b"content-length" not in dict(
+            cast("h11.Response", self.response).headers
         )
-
-    def response_headers(self) -> list[tuple[bytes, bytes]]:
-        """Return the headers of the reply, their names in small letters."""
-        return [] if self.response is None else [*self.response.headers]
 
     def read(self, timeout: float | None) -> Generator[Step, Any, bytes]:
         """Read what has come of the reply's body, at least something; nothing at its end."""

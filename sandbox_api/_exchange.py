@@ -15,7 +15,7 @@ import httpx
 
 from sandbox_client.errors import DescriptionError
 
-from ._settings import CallOptions, seconds, sendable_headers
+from ._settings import CallOptions, seconds, sendable_headers, whole
 from .exceptions import (
     ConnectionFailed,
     InvalidReply,
@@ -86,11 +86,13 @@ class Attempt:
         traceback: TracebackType | None,
     ) -> bool:
         self._log(error)
-        if error is self._theirs or not isinstance(error, (httpx.RequestError, Overdue)):
+        if (
+            error is self._theirs
+            or not isinstance(error, (httpx.RequestError, Overdue))
+            or vars(error).get("of_hook")
+        ):
             return error is None
         response = self.response
-        if response is not None and isinstance(error, httpx.RequestError):
-            error.request = response.request  # which httpx's own reading tells
         if response is not None and response.status_code >= 300 and isinstance(error, BROKEN_OFF):
             # The status says enough of a server that refuses an upload and hangs up.
             self.response = without_body(response)
@@ -136,6 +138,7 @@ class Attempt:
         if not logger.isEnabledFor(logging.DEBUG):
             return
         response, headers = self.response, self._exchange.request["headers"]
+        headers = httpx.Headers(headers) if response is None else response.request.headers
         received = response.num_bytes_downloaded if response is not None else 0
         status = type(error).__name__ if error or response is None else response.status_code
         identifier = headers.get("X-Request-ID")
@@ -180,7 +183,7 @@ class Exchange(Generic[T]):
         }
         """Arguments of `httpx.Client.build_request`."""
         self._settings = settings
-        self._retries = options.get("retries", settings.retries)
+        self._retries = whole(options["retries"]) if "retries" in options else settings.retries
         self._server = server
         self._last: Attempt | None = None
 
@@ -257,11 +260,18 @@ class Exchange(Generic[T]):
         """Tell whether the server can't have started the work, or may do it twice."""
         repeatable = self.repeatable
         if attempt.failure is not None:
-            return isinstance(attempt.failure, NEVER_CONNECTED) or (
-                repeatable and isinstance(attempt.failure, BROKEN_OFF)
-            )
+            if repeatable:
+                return isinstance(attempt.failure, NEVER_CONNECTED + BROKEN_OFF)
+            return isinstance(attempt.failure, NEVER_CONNECTED) and self._is_ours(attempt.failure)
         status = attempt.response.status_code if attempt.response is not None else 0
         return status in NOT_STARTED or (repeatable and status in BROKEN)
+
+    def _is_ours(self, error: Exception) -> bool:
+        """Tell whether this call's request failed, not what a user's authentication asks for it."""
+        request: httpx.Request | None = vars(error).get("_request")
+        urls = [self.request["url"], request.url if request is not None else ""]
+        asked, failed = [httpx.URL(url).copy_with(query=None) for url in urls]
+        return asked == failed
 
     def _failed(self, error: Exception) -> SandboxFailure:
         place = self.place
@@ -311,5 +321,5 @@ def retry_after(response: httpx.Response | None) -> float | None:
         return float(value)
     try:
         return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

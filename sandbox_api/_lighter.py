@@ -6,7 +6,7 @@ import os
 import time
 from datetime import timedelta
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
@@ -34,7 +34,7 @@ class Lighter:
         method: str,
         url: httpx.URL | str,
         *,
-        files: Sequence[Field] = (),
+        files: Any = None,
         headers: Any = None,
         timeout: Any = httpx.USE_CLIENT_DEFAULT,
         **others: Any,
@@ -48,9 +48,12 @@ class Lighter:
             or not isinstance(timeout, httpx.Timeout)
             or not plain(files)
         ):
-            build = super().build_request  # type: ignore[misc]  # pyright: ignore
-            return build(
-                method, url, files=files or None, headers=headers, timeout=timeout, **others
+            httpxs: Any = super()
+            return cast(
+                "httpx.Request",
+                httpxs.build_request(
+                    method, url, files=files, headers=headers, timeout=timeout, **others
+                ),
             )
         boundary = os.urandom(16).hex()
         content = form(files, boundary)
@@ -84,10 +87,8 @@ class Lighter:
 
 
 def traced(method: Any) -> bool:
-    """Tell whether a method of httpx's was wrapped, as OpenTelemetry does: then it is to be used."""
-    return type(method) is not FunctionType or not method.__globals__["__name__"].startswith(
-        "httpx"
-    )
+    """Tell whether a method of httpx's was wrapped to see all requests, as OpenTelemetry does."""
+    return type(method) is not FunctionType or "httpx" not in method.__globals__["__name__"]
 
 
 def plain(files: Sequence[Field]) -> bool:
@@ -107,22 +108,36 @@ def form(fields: Sequence[Field], boundary: str) -> bytes:
     return f"{''.join(parts)}--{boundary}--\r\n".encode()
 
 
+class About:
+    """Lets the errors inside know the request that they are about, as httpx does."""
+
+    def __init__(self, request: httpx.Request | None) -> None:
+        self._request = request
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, httpx.RequestError) and self._request is not None:
+            error.request = self._request
+
+
 class Response(httpx.Response):
     """httpx's, but what is not compressed is read whole at once."""
 
     def read(self) -> bytes:
         if self._is_plain:
             stream: Any = self.stream
-            self._content = b"".join(stream)
-            self._read(len(self._content))
+            with About(self._request):
+                self._keep(b"".join(stream))
             self.close()
         return super().read()
 
     async def aread(self) -> bytes:
         if self._is_plain:
             stream: Any = self.stream
-            self._content = b"".join([chunk async for chunk in stream])
-            self._read(len(self._content))
+            with About(self._request):
+                self._keep(b"".join([chunk async for chunk in stream]))
             await self.aclose()
         return await super().aread()
 
@@ -130,6 +145,7 @@ class Response(httpx.Response):
     def _is_plain(self) -> bool:
         return not (self.is_stream_consumed or self.is_closed or "Content-Encoding" in self.headers)
 
-    def _read(self, size: int) -> None:
+    def _keep(self, content: bytes) -> None:
+        self._content = content
+        self._num_bytes_downloaded = len(content)
         self.is_stream_consumed = True
-        self._num_bytes_downloaded = size

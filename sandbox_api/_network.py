@@ -14,7 +14,7 @@ import contextlib
 import functools
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakSet
 
 import anyio
@@ -310,8 +310,8 @@ def as_httpx(request: httpcore.Request) -> httpx.Request:
             raw_path=url.target,
         ),
         headers=request.headers,
-        stream=request.stream,  # type: ignore[arg-type]
-        extensions=request.extensions,
+        stream=cast("Any", request.stream),
+        extensions=cast("Any", request).extensions,
     )
 
 
@@ -320,7 +320,7 @@ def as_httpcore(response: httpx.Response) -> httpcore.Response:
     return httpcore.Response(
         response.status_code,
         headers=response.headers.raw,
-        content=response.stream,  # type: ignore[arg-type]
+        content=cast("Any", response.stream),
         extensions=response.extensions,
     )
 

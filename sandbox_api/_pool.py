@@ -39,7 +39,7 @@ class Pool:
         context: ssl.SSLContext,
         path: str | None,
         event: Callable[[], Any],
-        body: type[Body],
+        body: Callable[[Pool, Connection, float | None], Any],
     ) -> None:
         context.set_alpn_protocols(["http/1.1"])
         self._context = context

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from sandbox_client.models import CommandResult
 
 
+# Why there is no result, by the status.
+UNREAD: dict[int, str] = {
+    SandboxErrCode.RESULT_NOT_FOUND: "the result file was not found",
+    SandboxErrCode.RESULT_NOT_UTF8: "the result file is not UTF-8",
+}
+
+
 class ExecutionFailed(Exception):
     """An execution did not end well; raised by `result.raise_for_status()` alone."""
 
@@ -34,8 +41,8 @@ class ExecutionFailed(Exception):
     def __str__(self) -> str:
         command = self.command
         if command is None:
-            reason = {-3: "was not found", -4: "is not UTF-8"}.get(self.result.status)
-            return f"the result file {reason}" if reason else f"status {self.result.status}"
+            status = self.result.status
+            return UNREAD.get(status, f"status {status}")
         what = (
             "timed out" if self.result.timed_out else f"failed with exit code {command.exit_code}"
         )
@@ -95,7 +102,8 @@ class ExecutionResult(models.ExecutionResult):
             [17, 20]
         """
         if self.result is None:
-            raise ValueError(f"there is no result: {self.error or 'result_path was not given'!s}")
+            reason = UNREAD.get(self.status, "result_path was not given")
+            raise ValueError(f"there is no result: {reason}")
         return json.loads(self.result)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -46,11 +46,11 @@ class ClientOptions(TypedDict, total=False):
     cookies: Mapping[str, str]
     """Cookies to send with every request."""
 
-    verify: bool | str | ssl.SSLContext
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext
     """How to check the server's certificate: against the usual authorities (True, the default),
     those in a file or folder, as an SSLContext says, or not at all (False)."""
 
-    cert: str | tuple[str, str] | tuple[str, str, str]
+    cert: str | os.PathLike[str] | tuple[str, str] | tuple[str, str, str]
     """A client certificate: its file; that and the key's; or these and the key's password."""
 
     proxy: str | httpx.Proxy
@@ -116,6 +116,16 @@ class Settings:
             raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
         if given is not None and (ignored := options.keys() - {"retries"}):
             raise TypeError(f"set {', '.join(sorted(ignored))} on the http_client that you give")
+        kind = httpx.AsyncClient if awaited else httpx.Client
+        if given is not None and not isinstance(given, kind):
+            raise TypeError(
+                f"http_client must be an httpx.{kind.__name__}, not {type(given).__name__}"
+            )
+        verify: Any = options.get("verify", True)
+        if not isinstance(verify, (bool, str, os.PathLike, ssl.SSLContext)):
+            raise TypeError(
+                f"verify must be True, False, a path or an ssl.SSLContext, not {verify!r}"
+            )
         if url is None:
             url = os.environ.get("SANDBOX_URL") or None
         if url is None:
@@ -130,11 +140,7 @@ class Settings:
         base_url, socket = parse_url(url)
         if base_url.userinfo and given is not None:
             raise TypeError("set the user and password on the http_client that you give")
-        retries: Any = options.get("retries", RETRIES)
-        if not isinstance(retries, int):
-            raise TypeError(f"retries must be a whole number, not {retries!r}")
-        if retries < 0:
-            raise ValueError(f"retries must be 0 or more, not {retries}")
+        retries = whole(options.get("retries", RETRIES))
         if base_url.userinfo:
             # As headers they are sent just so, but are in no URL that is logged or shown.
             options = {"auth": (base_url.username, base_url.password), **options}
@@ -200,7 +206,7 @@ class Settings:
             "verify": self._context(),
             "limits": httpx.Limits(max_connections=100, max_keepalive_connections=0),
             "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
-            "event_hooks": {name: [*hooks] for name, hooks in options.get("hooks", {}).items()},
+            "event_hooks": event_hooks(options),
             "follow_redirects": False,
             # A proxy can't reach a socket of this machine.
             "trust_env": options.get("trust_env", True) and self.socket is None,
@@ -215,17 +221,19 @@ class Settings:
             # Loading the authorities takes 20 ms, which http:// never needs. A context that trusts
             # nobody is free, and fails closed.
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        elif isinstance(verify, str):
-            place = {"capath" if os.path.isdir(verify) else "cafile": verify}  # noqa: PTH112
-            context = ssl.create_default_context(**place)  # type: ignore[arg-type]
+        elif isinstance(verify, (str, os.PathLike)):
+            place: Any = {"capath" if os.path.isdir(verify) else "cafile": verify}  # noqa: PTH112
+            context = ssl.create_default_context(**place)
         elif verify and not cert:
             return _usual_context(self.options.get("trust_env", True))
         else:
             context = httpx.create_ssl_context(
                 verify=verify, trust_env=self.options.get("trust_env", True)
             )
-        if cert:
-            context.load_cert_chain(*([cert] if isinstance(cert, str) else cert))
+        if isinstance(cert, (str, os.PathLike)):
+            context.load_cert_chain(cert)
+        elif cert:
+            context.load_cert_chain(*cert)
         return context
 
 
@@ -288,10 +296,12 @@ def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:
     for name, value in headers.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"{what} must be text, and the name or value of {name!r} is not")
-        if value != value.strip() or re.search(r"[\r\n\0]", value):
+        if value != value.strip() or re.search(r"[\0-\x08\n-\x1f\x7f]", value):
             raise ValueError(
-                f"the value of {name!r} has white space at an end, or a line break: strip it"
+                f"the value of {name!r} has white space at an end, or a control character: strip it"
             )
+        if not f"{name}{value}".isascii():
+            raise ValueError(f"the name or value of {name!r} has characters that are not ASCII")
     return headers  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -375,7 +385,10 @@ def parse_url(url: str) -> tuple[httpx.URL, str | None]:
         raise InvalidURL(f"the sandbox's URL {shown!r} has no host: {EXAMPLES}")
     if parsed.query or parsed.fragment:
         raise InvalidURL(f"the sandbox's URL {shown!r} has a query or fragment: {EXAMPLES}")
-    return parsed.copy_with(path=f"{parsed.path.rstrip('/')}/"), None
+    if (parsed.port or 0) > 65535:  # a look-up would make another of it
+        raise InvalidURL(f"the sandbox's URL {shown!r} has a port above 65535: {EXAMPLES}")
+    # Raw, for what is encoded stays so.
+    return parsed.copy_with(raw_path=parsed.raw_path.rstrip(b"/") + b"/"), None
 
 
 def check_hooks(hooks: Any, *, awaited: bool) -> None:
@@ -392,12 +405,61 @@ def check_hooks(hooks: Any, *, awaited: bool) -> None:
         if callable(functions):
             raise TypeError(f"the hooks of {event!r} must be a list of functions")
         for function in functions:
-            call = getattr(function, "__call__", None)  # noqa: B004 (of an object that is callable)
-            if awaited is not any(map(inspect.iscoroutinefunction, (function, call))):
+            if awaited is not is_async(function):
                 kind = (
                     "async functions in an ASandbox" if awaited else "plain functions in a Sandbox"
                 )
                 raise TypeError(f"hooks must be {kind}, unlike {function!r}")
+
+
+def is_async(function: Any) -> bool:
+    """Tell whether a function, or an object that is called like one, has to be awaited."""
+    call = getattr(function, "__call__", None)  # noqa: B004
+    return any(map(inspect.iscoroutinefunction, (function, call)))
+
+
+def event_hooks(options: ClientOptions) -> dict[str, list[Callable[..., Any]]]:
+    """Return hooks for httpx whose own failures are not taken for those of the call."""
+    hooks = options.get("hooks", {})
+    return {event: [*map(marking, functions)] for event, functions in hooks.items()}
+
+
+def marking(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that marks what it raises, but where reading the answer fails in it."""
+
+    def mark(error: httpx.RequestError, given: httpx.Request | httpx.Response) -> None:
+        ours = given if isinstance(given, httpx.Request) else given.request
+        vars(error)["of_hook"] = vars(error).get("_request") is not ours
+
+    def call(given: httpx.Request | httpx.Response) -> None:
+        try:
+            hook(given)
+        except httpx.RequestError as error:
+            mark(error, given)
+            raise
+
+    async def acall(given: httpx.Request | httpx.Response) -> None:
+        try:
+            await hook(given)
+        except httpx.RequestError as error:
+            mark(error, given)
+            raise
+
+    return acall if is_async(hook) else call
+
+
+def whole(retries: Any) -> int:
+    """Return how often to try again.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is negative.
+    """
+    if not isinstance(retries, int):
+        raise TypeError(f"retries must be a whole number, not {retries!r}")
+    if retries < 0:
+        raise ValueError(f"retries must be 0 or more, not {retries}")
+    return retries
 
 
 def seconds(name: str, given: Any) -> float | None:

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 
-from ._lighter import Lighter, traced
+from ._lighter import About, Lighter, traced
 from ._pool import Body, Pool
 from ._resolver import numeric
 from ._steps import LONGEST, READ, WRITE, Checkpoint, LookUp, Pause, Ready, Signal
@@ -159,7 +159,7 @@ class AsyncTransport(Pool, httpx.AsyncHTTPTransport):
         return await self._handle(request)
 
     @property
-    def _pool(self) -> Any:  # what httpx's own way leads to
+    def _pool(self) -> Any:  # type: ignore[override]  # what httpx's own way leads to
         from ._network import Beneath
 
         return Beneath(self._handle)
@@ -188,8 +188,8 @@ class AsyncClient(Lighter, httpx.AsyncClient):
         super().__init__(**options)
 
     # Not given to it: a client that is given a transport doesn't look for proxies.
-    def _init_transport(self, *, verify: Any, **_: Any) -> AsyncTransport:
-        return AsyncTransport(verify, self._path)
+    def _init_transport(self, *_: Any, **options: Any) -> AsyncTransport:
+        return AsyncTransport(options["verify"], self._path)
 
     async def send(
         self, request: httpx.Request, *, stream: bool = False, **options: Any
@@ -197,9 +197,6 @@ class AsyncClient(Lighter, httpx.AsyncClient):
         if not (stream and self.light):
             return await super().send(request, stream=stream, **options)
         started = time.perf_counter()
-        try:
+        with About(request):
             response = await self._transport.handle_async_request(request)
-        except httpx.RequestError as error:
-            error.request = request
-            raise
         return self.answered(request, response, started)

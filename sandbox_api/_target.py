@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
-from .environment import extract_environment
+from .environment import extract_environment, place_for
 
 if TYPE_CHECKING:
     import os
@@ -20,6 +20,7 @@ class Target:
 
     Raises:
         IsADirectoryError: a file is to go where a folder is.
+        FileExistsError: it is to go where a device is, or a folder where there is something.
         FileNotFoundError: its folder does not exist.
     """
 
@@ -28,13 +29,15 @@ class Target:
         self._extract = extract
         self._part: Path | None = None
         if extract:
+            place_for(destination)  # before it is downloaded
             self.file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115
             return
         if self.destination.is_dir():
             raise IsADirectoryError(f"{self.destination} is a folder; give a file, or extract=True")
+        if self.destination.exists() and not self.destination.is_file():
+            raise FileExistsError(f"{self.destination} is not a file: a pipe, device or the like")
         # Beside the destination, so that it can be renamed; not by tempfile, for the usual mode.
-        name = f".{self.destination.name}.{secrets.token_hex(4)}.part"
-        self._part = self.destination.with_name(name)
+        self._part = self.destination.with_name(f".sandbox-{secrets.token_hex(8)}.part")
         self.file = self._part.open("xb")
 
     def __enter__(self) -> Self:

@@ -48,7 +48,8 @@ def _plain(value: Any, place: tuple[Any, ...], faults: list[Fault]) -> Any:
     """Return a value as JSON has it, and note what is none."""
     if len(place) > DEPTH:
         faults.append(Fault(f"must not be nested more than {DEPTH} deep", place))
-    elif isinstance(value, Mapping):
+        return None  # for it may have no end
+    if isinstance(value, Mapping):
         members: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
         faults += [
             Fault(f"must have strings as keys, not {reprlib.repr(key)}", place)
@@ -56,12 +57,12 @@ def _plain(value: Any, place: tuple[Any, ...], faults: list[Fault]) -> Any:
             if key is not None and not isinstance(key, (str, int, float))
         ]
         return {key: _plain(each, (*place, key), faults) for key, each in members.items()}
-    elif isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)):
         items = cast("list[Any]", value)
         return [_plain(each, (*place, index), faults) for index, each in enumerate(items)]
-    elif isinstance(value, UUID) and place == ("environment",):
+    if isinstance(value, UUID) and place == ("environment",):
         return str(value)
-    elif value is not None and not isinstance(value, (str, int, float)):
+    if value is not None and not isinstance(value, (str, int, float)):
         faults.append(Fault(f"must be a JSON value, not {reprlib.repr(value)}", place))
     return value
 

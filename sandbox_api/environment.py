@@ -159,11 +159,7 @@ def extract_environment(
 
         >>> extract_environment(sandbox.download(result.environment), "results")
     """
-    # A link to the destination stays.
-    target = Path(os.path.realpath(destination))
-    exists = target.exists()
-    if exists and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{str(target)!r} is not an empty directory: name a new one")
+    target = place_for(destination)
     archive = Reader(stream, max_size, max_members)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Closed to other users, whatever the mode of what is in it.
@@ -171,10 +167,22 @@ def extract_environment(
         root = Path(staging, "environment")
         root.mkdir()
         unpack(archive, root)
-        if exists:
+        if target.exists():
             root.chmod(target.stat().st_mode & 0o7777)
             target.rmdir()  # Windows replaces no directory
         root.rename(target)
+
+
+def place_for(destination: str | os.PathLike[str]) -> Path:
+    """Return where to unpack, through links, which stay.
+
+    Raises:
+        FileExistsError: it is a file, or a directory that is not empty.
+    """
+    target = Path(os.path.realpath(destination))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{str(target)!r} is not an empty directory: name a new one")
+    return target
 
 
 def list_environment(

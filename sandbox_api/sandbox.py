@@ -152,6 +152,8 @@ class Sandbox:
             raise AttributeError("a client's URL can't be changed: make another one for it")
 
     def __repr__(self) -> str:
+        if "_settings" not in self.__dict__:  # while it is made, as debuggers and the like see it
+            return f"<{type(self).__name__}>"
         return f"<{type(self).__name__} {redacted(self.url)}>"
 
     def __getstate__(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from attrs import define, field, fields, frozen
 
 from sandbox_client.models import CommandResult, ExecuteConfig, ExecutionResult, SandboxErrCode
 
-from ._settings import USER_AGENT, Settings, merged
+from ._settings import USER_AGENT, Settings, event_hooks, merged
 from .asandbox import ASandbox
 from .environment import open_environment
 from .exceptions import (
@@ -462,7 +462,7 @@ class FakeSettings(Settings):
             "auth": options.get("auth"),
             "cookies": options.get("cookies"),
             "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
-            "event_hooks": {name: [*hooks] for name, hooks in options.get("hooks", {}).items()},
+            "event_hooks": event_hooks(options),
             "trust_env": False,
         }
 

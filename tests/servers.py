@@ -24,6 +24,33 @@ def reply(
     return f"{head}\r\n\r\n".encode("latin-1") + content
 
 
+class Held:
+    """An answer that is held back until it is released, at the end of a `with` block at last."""
+
+    def __init__(self, answer: bytes = b"") -> None:
+        self._answer = answer
+        self._reached, self._over = threading.Event(), threading.Event()
+
+    def __call__(self, connection: socket.socket, _: bytes) -> None:
+        self._reached.set()
+        self._over.wait(20)
+        connection.sendall(self._answer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def wait(self) -> None:
+        """Wait until a request has come."""
+        assert self._reached.wait(20)
+
+    def release(self) -> None:
+        """Give the answer."""
+        self._over.set()
+
+
 class RawServer:
     """Answers each request with `answer`: bytes, or a function of connection and request."""
 
@@ -36,6 +63,8 @@ class RawServer:
         """What to send before asking."""
         self.instead: bytes | None = None
         """What to answer in place of asking, before hanging up."""
+        self.accepted = 0
+        """How many connections came."""
         self.heads = 0
         """How many requests came, as far as their heads."""
         self.forget = False
@@ -64,6 +93,7 @@ class RawServer:
         with contextlib.suppress(OSError):  # the listener is closed at the end
             while True:
                 connection, _ = self._listener.accept()
+                self.accepted += 1
                 self._connections.append(connection)
                 self._threads.append(threading.Thread(target=self._serve, args=[connection]))
                 self._threads[-1].start()

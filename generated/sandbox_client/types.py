@@ -7,10 +7,11 @@ import json
 import math
 import re
 import reprlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, cast
 from urllib.parse import quote
 from uuid import UUID
 
@@ -150,7 +151,7 @@ def array(read: Reader, least: int = 0, most: int | None = None) -> Reader:
             raise DescriptionError(Fault(f"must have {bound}, not {len(items)}"))
         if {*map(type, items)} == {PLAIN.get(read)}:  # in one go
             return [*items]
-        if model and len(items) >= MANY and (models := model._alike(items)):
+        if model and len(items) >= MANY and (models := model.read_alike(items)):
             return models
         result: list[Any] = []
         faults: list[Fault] = []
@@ -260,15 +261,16 @@ class Model(dict[str, Any]):
         return model
 
     @classmethod
-    def _alike(cls, items: list[Any]) -> list[Self] | None:
+    def read_alike(cls, items: list[Any]) -> list[Self] | None:
         """Read objects of the same members, all of plain types, member by member.
 
         In a few passes that are not in Python. Returns None for all others, valid or not.
         """
         required = [member for member in cls._members if member.required]
+        length = cast("Any", dict).__len__
         try:
             present = [member for member in cls._members if member.key in items[0]]
-            if {*map(dict.__len__, items)} != {len(present)} or not {*required} <= {*present}:
+            if {*map(length, items)} != {len(present)} or not {*required} <= {*present}:
                 return None
             for _, key, _, read in present:
                 kinds = {*map(type, map(itemgetter(key), items))}
@@ -283,8 +285,8 @@ class Model(dict[str, Any]):
             return None
         # Without attributes, which follow from the dictionary: see __getattr__.
         models = [*map(cls.__new__, itertools.repeat(cls, len(items)))]
-        for _ in map(dict.update, models, items):
-            pass
+        filling: map[None] = map(cast("Any", dict).update, models, items)
+        deque(filling, maxlen=0)
         return models
 
     if not TYPE_CHECKING:

@@ -28,7 +28,7 @@ from sandbox_api._blocking import Transport
 from sandbox_api._network import abandon
 from sandbox_api._suspending import AsyncTransport, suspend
 
-from ..servers import RawServer, reply
+from ..servers import Held, RawServer, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -214,21 +214,18 @@ def test_thread_that_gets_no_connection(
     raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sandbox_api._pool.LIMIT", 1)
-    reached, over = threading.Event(), threading.Event()
-
-    def answer(connection: socket.socket, _: bytes) -> None:
-        reached.set()
-        over.wait(20)
-        connection.sendall(MISSING)
-
-    raw_server.answer = answer
-    with Sandbox(raw_server.url, 20, retries=0) as sandbox, ThreadPoolExecutor(2) as pool:
+    raw_server.answer = held = Held(MISSING)
+    with (
+        Sandbox(raw_server.url, 20, retries=0) as sandbox,
+        ThreadPoolExecutor(2) as pool,
+        held,
+    ):
         first = pool.submit(sandbox.check, "x")
-        assert reached.wait(20)
+        held.wait()
         with pytest.raises(TimedOut, match="waiting for a free connection"):
             sandbox.check("x", timeout=0.1)
         second = pool.submit(sandbox.check, "x")
-        over.set()
+        held.release()
         assert (first.result(20), second.result(20)) == (0, 0)
 
 
@@ -236,12 +233,6 @@ def test_task_that_gets_no_connection(
     run: Callable[..., Any], raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sandbox_api._pool.LIMIT", 1)
-    reached, over = threading.Event(), threading.Event()
-
-    def answer(connection: socket.socket, _: bytes) -> None:
-        reached.set()
-        over.wait(20)
-        connection.sendall(MISSING)
 
     async def main() -> None:
         async with (
@@ -249,16 +240,14 @@ def test_task_that_gets_no_connection(
             anyio.create_task_group() as group,
         ):
             group.start_soon(sandbox.check, "x")
-            await anyio.to_thread.run_sync(reached.wait, 20)
+            await anyio.to_thread.run_sync(held.wait)
             with pytest.raises(TimedOut, match="waiting for a free connection"):
                 await sandbox.check("x")
-            over.set()
+            held.release()
 
-    raw_server.answer = answer
-    try:
+    with Held(MISSING) as held:
+        raw_server.answer = held
         run(main)
-    finally:
-        over.set()
     assert len(raw_server.requests) == 1
 
 
@@ -369,54 +358,26 @@ def test_early_answer_through_a_proxy(
             sandbox.execute(TRUE, io.BytesIO(bytes(50_000_000)))
 
 
-def test_closing_ends_what_waits_for_a_proxy(raw_server: RawServer) -> None:
-    reached, over = threading.Event(), threading.Event()
-
-    def answer(*_: object) -> None:
-        reached.set()
-        over.wait(20)
-
-    raw_server.answer = answer
-    sandbox = Sandbox("http://sandbox.example", proxy=raw_server.url, retries=0)
-    with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(sandbox.execute, TRUE)
-        try:
-            assert reached.wait(20)
-            sandbox.close()
-            with pytest.raises(ConnectionFailed):
-                call.result(5)
-        finally:
-            over.set()
-
-
 def test_forked_child_spares_what_waits_for_a_proxy(raw_server: RawServer) -> None:
-    reached, over = threading.Event(), threading.Event()
-
-    def answer(connection: socket.socket, _: bytes) -> None:
-        reached.set()
-        over.wait(20)
-        connection.sendall(OK)
-
-    raw_server.answer = answer
+    raw_server.answer = held = Held(OK)
     with (
         Sandbox("http://sandbox.example", proxy=raw_server.url, retries=0) as sandbox,
         ThreadPoolExecutor(1) as pool,
+        held,
     ):
         call = pool.submit(sandbox.execute, TRUE)
-        try:
-            assert reached.wait(20)
-            (client,) = sandbox._clients.values()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
-                child = os.fork()
-            if not child:
-                signal.alarm(20)
-                try:
-                    abandon(client)
-                    os._exit(0)
-                finally:
-                    os._exit(2)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        finally:
-            over.set()
+        held.wait()
+        (client,) = sandbox._clients.values()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+            child = os.fork()
+        if not child:
+            signal.alarm(20)
+            try:
+                abandon(client)
+                os._exit(0)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        held.release()
         assert call.result(20).ok

@@ -288,10 +288,15 @@ def test_config_is_sent_as_plain_json(
     assert sent.get("environment", str(identifier)) == str(identifier)
 
 
+NESTED: dict[str, Any] = {}
+NESTED["A"] = NESTED
+
+
 @pytest.mark.parametrize(
     "config",
     [
         {"commands": ["true"], "environ": {"A": object()}},
+        {"commands": ["true"], "environ": NESTED},
         {"commands": ["true"], ("a", "b"): 1},
         {"commands": ["true"], "unknown": {1, 2}},
         {"commands": ["true"], "result_path": "a/.."},

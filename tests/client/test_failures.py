@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import socket
 import threading
 import time
+import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,7 @@ def free_port() -> int:
         ("ftp://localhost", "is neither http nor https"),
         ("http://", "has no host"),
         ("http://localhost:port", "is not valid"),
+        ("http://localhost:72536", "has a port above 65535"),
         ("http://localhost/?x=1", "has a query"),
         ("unix://sandbox.sock", "has no absolute path"),
     ],
@@ -72,6 +75,15 @@ def test_message_about_a_url_hides_its_password(url: str, connect: Callable[...,
     with pytest.raises(InvalidURL) as caught:
         connect(url)
     assert "s3cret" not in str(caught.value)
+
+
+def test_half_made_sandbox_can_be_shown(connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(InvalidURL) as caught:
+        connect("nonsense")
+    shown = "".join(
+        traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    )
+    assert re.search(r"self = <A?Sandbox>", shown)
 
 
 def test_password_in_a_url_is_sent_and_never_shown(

@@ -28,7 +28,7 @@ from sandbox_api.environment import open_environment
 from sandbox_api.sandbox import close_in
 
 from ..conftest import tgz
-from ..servers import RawServer, reply
+from ..servers import Held, RawServer, reply
 
 if TYPE_CHECKING:
     import socket
@@ -49,18 +49,12 @@ def test_threads_share_a_sandbox(raw_server: RawServer) -> None:
 
 
 def test_threads_share_connections(raw_server: RawServer) -> None:
-    connections: set[socket.socket] = set()
-
-    def answer(connection: socket.socket, _: bytes) -> None:
-        connections.add(connection)
-        connection.sendall(OK)
-
-    raw_server.answer = answer
+    raw_server.answer = OK
     with Sandbox(raw_server.url) as sandbox, ThreadPoolExecutor(8) as pool:
         for _ in pool.map(lambda _: sandbox.execute(CONFIG), range(400)):
             pass
     assert len(raw_server.requests) == 400
-    assert len(connections) <= 8
+    assert raw_server.accepted <= 8
 
 
 def test_fork_does_not_share_connections(raw_server: RawServer) -> None:
@@ -409,49 +403,36 @@ def test_local_sandbox_without_isolation_has_to_be_asked_for_by_name() -> None:
         assert sandbox.execute({"commands": ["echo $((2+2))"]}).execution[0].stdout == "4"
 
 
-def test_closing_ends_what_another_thread_waits_for(raw_server: RawServer) -> None:
-    reached, over = threading.Event(), threading.Event()
-
-    def answer(*_: object) -> None:
-        reached.set()
-        over.wait(20)
-
-    raw_server.answer = answer
-    sandbox = Sandbox(raw_server.url, retries=0)
-    with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(sandbox.execute, {"commands": ["true"]})
-        try:
-            assert reached.wait(20)
-            sandbox.close()
-            with pytest.raises(ConnectionFailed):
-                call.result(5)
-        finally:
-            over.set()
+@pytest.mark.parametrize("proxied", [False, True])
+def test_closing_ends_what_another_thread_waits_for(proxied: bool, raw_server: RawServer) -> None:
+    if proxied:
+        sandbox = Sandbox("http://sandbox.example", proxy=raw_server.url, retries=0)
+    else:
+        sandbox = Sandbox(raw_server.url, retries=0)
+    with ThreadPoolExecutor(1) as pool, Held() as held:
+        raw_server.answer = held
+        call = pool.submit(sandbox.execute, CONFIG)
+        held.wait()
+        sandbox.close()
+        with pytest.raises(ConnectionFailed):
+            call.result(5)
 
 
 def test_closing_ends_what_another_task_waits_for(
     raw_server: RawServer, run: Callable[..., Any]
 ) -> None:
-    reached, over = threading.Event(), threading.Event()
-
-    def answer(*_: object) -> None:
-        reached.set()
-        over.wait(20)
-
     async def ask(sandbox: ASandbox) -> None:
         with pytest.raises(ConnectionFailed):
-            await sandbox.execute({"commands": ["true"]})
+            await sandbox.execute(CONFIG)
 
     async def main() -> None:
         sandbox = ASandbox(raw_server.url, retries=0)
         with anyio.fail_after(15):
             async with anyio.create_task_group() as group:
                 group.start_soon(ask, sandbox)
-                assert await anyio.to_thread.run_sync(reached.wait, 10)
+                await anyio.to_thread.run_sync(held.wait)
                 await sandbox.close()
 
-    raw_server.answer = answer
-    try:
+    with Held() as held:
+        raw_server.answer = held
         run(main)
-    finally:
-        over.set()

@@ -223,8 +223,10 @@ def test_hooks_that_can_not_be(
     [
         ("progress", TimeoutError("mine")),
         ("progress", httpx.ConnectError("mine")),
-        ("hook", TimeoutError("mine")),
-        ("hook", KeyError("mine")),
+        ("request", TimeoutError("mine")),
+        ("request", KeyError("mine")),
+        ("request", httpx.ConnectError("mine")),
+        ("response", httpx.ConnectError("mine")),
     ],
 )
 def test_exception_of_the_users_own(
@@ -243,14 +245,33 @@ def test_exception_of_the_users_own(
     async def fail_async(*_: object) -> None:
         raise raised
 
-    if by == "hook":
-        sandbox = connect(raw_server.url, hooks={"request": [fail_async if is_async else fail]})
-        call: Any = sandbox.usage
-    else:
+    call: Any
+    if by == "progress":
         call = lambda: connect(raw_server.url).download_to(tmp_path / "x", "id", progress=fail)  # noqa: E731
+    else:
+        sandbox = connect(raw_server.url, hooks={by: [fail_async if is_async else fail]})
+        call = lambda: sandbox.execute({"commands": ["true"]})  # noqa: E731
     with pytest.raises(type(raised)) as caught:
         call()
     assert caught.value is raised
+    assert len(raw_server.requests) == (by != "request")  # and no second time
+
+
+def test_reply_that_is_cut_while_a_hook_reads_it(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(reply("200 OK", "{", length=9))
+        connection.shutdown(socket.SHUT_RDWR)
+
+    async def read(response: httpx.Response) -> None:
+        await response.aread()
+
+    raw_server.answer = answer
+    is_async = not isinstance(connect("http://127.0.0.1:1"), Sandbox)
+    hooks = {"response": [read if is_async else httpx.Response.read]}
+    with pytest.raises(ConnectionFailed):
+        connect(raw_server.url, hooks=hooks, retries=0).execute({"commands": ["true"]})
 
 
 @pytest.mark.parametrize("given", [(1, 2), "5", httpx.Timeout(3), True, float("nan"), [1]])
@@ -301,6 +322,8 @@ def test_url_that_is_no_text(url: Any, connect: Callable[..., Sandbox]) -> None:
         ({"headers": [("X-Pair", "5")]}, "headers must be a mapping of names to values, not list"),
         ({"cookies": {"session": 5}}, "cookies must be text"),
         ({"hooks": [print]}, "hooks must be a mapping of events to functions"),
+        ({"verify": None}, "verify must be True, False, a path or an ssl.SSLContext, not None"),
+        ({"http_client": 3}, "http_client must be an httpx.(Async)?Client, not int"),
     ],
 )
 def test_options_of_the_wrong_kind(
@@ -383,6 +406,9 @@ def test_secrets_are_never_shown(
     [
         {"headers": {"Authorization": f"Bearer {SECRET}\n"}},
         {"cookies": {"session": f"{SECRET}\r\nX: y"}},
+        {"headers": {"Authorization": f"Bearer {SECRET}\u2026"}},
+        {"cookies": {"session": f"{SECRET}\xe9"}},
+        {"headers": {"X-Token": f"{SECRET}\x1b[31m"}},
         {"proxy": f"user:{SECRET}@h:3128"},
         {"proxy": f"http://user:{SECRET}/@h:1"},
         {"proxy": f"socks5://user:{SECRET}@h:1"},
@@ -394,7 +420,7 @@ def test_secret_that_can_not_be_sent_is_not_shown(
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (its text is looked at)
         connect("http://127.0.0.1:1", **options).usage()
     shown = "".join(traceback.format_exception(caught.value))
-    assert SECRET not in shown
+    assert SECRET not in shown + repr(caught.value)
 
 
 def test_header_of_one_call_that_can_not_be_sent(connect: Callable[..., Sandbox]) -> None:
@@ -443,18 +469,50 @@ def test_options_that_can_not_be(raw_server: RawServer) -> None:
         Sandbox(url, http_client=client)
 
 
+@pytest.mark.parametrize(
+    ("retries", "error"), [("5", TypeError), (None, TypeError), (-1, ValueError)]
+)
+def test_retries_of_a_call_that_can_not_be(
+    retries: Any, error: type[Exception], connect: Callable[..., Sandbox]
+) -> None:
+    with pytest.raises(error, match="retries must be"):
+        connect("http://127.0.0.1:1").usage(retries=retries)
+
+
+def test_client_of_the_other_flavour() -> None:
+    with (
+        httpx.Client() as client,
+        pytest.raises(TypeError, match=r"must be an httpx.AsyncClient, not Client"),
+    ):
+        ASandbox("http://127.0.0.1:1", http_client=client)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"must be an httpx.Client, not AsyncClient"):
+        Sandbox("http://127.0.0.1:1", http_client=httpx.AsyncClient())  # type: ignore[arg-type]
+
+
 def test_misspelt_option_of_a_call(connect: Callable[..., Sandbox]) -> None:
     sandbox: Any = connect("http://127.0.0.1:1")
     with pytest.raises(TypeError, match="there is no option timout"):
         sandbox.usage(timout=3)
 
 
+@pytest.mark.parametrize(
+    ("given", "headers"),
+    [
+        ({}, {"X-Request-ID": "42"}),
+        ({}, {"x-request-id": "42"}),
+        ({"headers": {"X-Request-ID": "42"}}, {}),
+    ],
+)
 def test_one_line_is_logged_for_each_request(
-    connect: Callable[..., Sandbox], raw_server: RawServer, caplog: pytest.LogCaptureFixture
+    given: dict[str, Any],
+    headers: dict[str, str],
+    connect: Callable[..., Sandbox],
+    raw_server: RawServer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     raw_server.answer = reply("200 OK", '{"a": "body"}')
     with caplog.at_level(logging.DEBUG, "sandbox_api"):
-        ask(connect(raw_server.url), headers={"X-Request-ID": "42"})
+        ask(connect(raw_server.url, **given), headers=headers)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "sandbox_api"]
     assert re.fullmatch(rf"GET {raw_server.url}/ 200 [\d.]+ ms 13 bytes attempt 1 id 42", line), (
         line
@@ -468,12 +526,13 @@ def test_certificate_that_nobody_vouches_for(
         connect(tls_server, retries=0).request("GET", "/")
 
 
-@pytest.mark.parametrize("how", ["file", "context", "not at all", "client certificate"])
+@pytest.mark.parametrize("how", ["file", "path", "context", "not at all", "client certificate"])
 def test_certificate_that_is_accepted(
     how: str, connect: Callable[..., Sandbox], tls_server: str, certificate: Path
 ) -> None:
     options: dict[str, Any] = {
         "file": {"verify": str(certificate)},
+        "path": {"verify": certificate, "cert": certificate},
         "context": {"verify": ssl.create_default_context(cafile=certificate)},
         "not at all": {"verify": False},
         "client certificate": {"verify": str(certificate), "cert": str(certificate)},

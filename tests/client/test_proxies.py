@@ -157,17 +157,11 @@ def test_inner_handshake_that_stalls(
 def test_connection_through_a_proxy_is_used_once(
     connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:
-    connections: set[socket.socket] = set()
-
-    def answer(connection: socket.socket, _: bytes) -> None:
-        connections.add(connection)
-        connection.sendall(OK)
-
-    raw_server.answer = answer
+    raw_server.answer = OK
     sandbox = connect("http://sandbox.example", proxy=raw_server.url)
     for _ in range(2):
         assert sandbox.execute({"commands": ["true"]}).ok
-    assert len(connections) == 2
+    assert raw_server.accepted == 2
     for request in raw_server.requests:
         assert request.startswith(b"POST http://sandbox.example/execute/ HTTP/1.1\r\n")
         assert b"\r\nconnection: close\r\n" in request.lower()

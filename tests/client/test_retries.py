@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from sandbox_api import (
@@ -27,7 +28,7 @@ from sandbox_api import (
 from ..servers import RawServer, reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 RESULT = {"status": 0, "execution": [], "total_time": 0.1}
 OK = reply("200 OK", json.dumps(RESULT))
@@ -178,6 +179,20 @@ def test_server_that_comes_up_late(connect: Callable[..., Sandbox]) -> None:
     thread.join()
 
 
+def test_authentication_that_fails_once_there_is_an_answer(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    class Auth(httpx.Auth):
+        def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+            yield request
+            raise httpx.ConnectError("where tokens come from")
+
+    raw_server.answer = OK
+    with pytest.raises(ConnectionFailed, match="where tokens come from"):
+        connect(raw_server.url, auth=Auth()).execute({"commands": ["true"]})
+    assert len(raw_server.requests) == 1
+
+
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_honoured(
     form: str, connect: Callable[..., Sandbox], raw_server: RawServer
@@ -190,7 +205,7 @@ def test_retry_after_is_honoured(
     assert 0.9 < time.monotonic() - started < 6
 
 
-@pytest.mark.parametrize("value", ["3600", "soon", "-1", ""])
+@pytest.mark.parametrize("value", ["3600", "soon", "-1", "", "Mon, 01 Jan 9999999999 00:00:00 GMT"])
 def test_retry_after_that_is_too_long_or_nonsense(
     value: str, connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:
@@ -225,20 +240,14 @@ def test_idle_connections_are_given_up_soon(
     connect: Callable[..., Sandbox], raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sandbox_api._pool.IDLE", 0.1)
-    connections: set[socket.socket] = set()
-
-    def answer(connection: socket.socket, _: bytes) -> None:
-        connections.add(connection)
-        connection.sendall(reply("404 Not Found"))
-
-    raw_server.answer = answer
+    raw_server.answer = reply("404 Not Found")
     sandbox = connect(raw_server.url)
     for _ in range(3):
         sandbox.check("x")
-    assert len(connections) == 1
+    assert raw_server.accepted == 1
     time.sleep(0.2)
     sandbox.check("x")
-    assert len(connections) == 2
+    assert raw_server.accepted == 2
 
 
 def expects(request: bytes) -> bool:
@@ -320,10 +329,7 @@ def test_connection_of_a_head_with_a_body_is_not_used_again(
     connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:
     # As the real server answers, where it announces no length.
-    connections: set[socket.socket] = set()
-
     def answer(connection: socket.socket, _: bytes) -> None:
-        connections.add(connection)
         connection.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
         connection.sendall(b"<h1>Not Found</h1>")
 
@@ -331,7 +337,7 @@ def test_connection_of_a_head_with_a_body_is_not_used_again(
     sandbox = connect(raw_server.url)
     for _ in range(3):
         assert sandbox.check("x") == 0
-    assert len(connections) == 3
+    assert raw_server.accepted == 3
 
 
 def test_retry_is_logged(

@@ -77,6 +77,10 @@ def test_json_result(sandbox: Sandbox) -> None:
 def test_json_result_that_is_none(sandbox: Sandbox) -> None:
     with pytest.raises(ValueError, match="result_path was not given"):
         sandbox.execute({"commands": ["true"]}).json()
+    with pytest.raises(ValueError, match="there is no result: the result file was not found"):
+        sandbox.execute({"commands": ["true"], "result_path": "r"}).json()
+    with pytest.raises(ValueError, match="there is no result: the result file is not UTF-8"):
+        sandbox.execute({"commands": ["printf '\\xff' > r"], "result_path": "r"}).json()
     with pytest.raises(ValueError, match="Expecting value"):
         sandbox.execute({"commands": ["echo no > r"], "result_path": "r"}).json()
 

@@ -104,6 +104,27 @@ def test_download_and_unpack(sandbox: Sandbox, tmp_path: Path) -> None:
         sandbox.download_to(tmp_path / "new", result.saved.uuid, extract=True)
 
 
+def test_destination_that_can_not_be_is_told_before_anything_is_sent(
+    connect: Callable[..., Sandbox], raw_server: RawServer, tmp_path: Path
+) -> None:
+    sandbox = connect(raw_server.url)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileExistsError, match="is not a file"):
+        sandbox.download_to(pipe, "x")
+    assert pipe.is_fifo()
+    for taken in (pipe, tmp_path):
+        with pytest.raises(FileExistsError, match="is not an empty directory"):
+            sandbox.download_to(taken, "x", extract=True)
+    assert raw_server.requests == []
+
+
+def test_longest_name_of_a_destination(sandbox: Sandbox, tmp_path: Path) -> None:
+    result = sandbox.execute({"commands": ["echo 1 > r"], "save": True})
+    assert result.saved
+    assert result.saved.download_to(tmp_path / ("x" * 255), "r").read_text() == "1\n"
+
+
 def test_download_of_what_is_not_there_leaves_nothing(sandbox: Sandbox, tmp_path: Path) -> None:
     unknown = "872b604c-9cce-42e2-8888-9a0311f3a724"
     (tmp_path / "kept").write_text("kept")
