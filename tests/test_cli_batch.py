@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -12,6 +13,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from sandbox_api import Sandbox
+from sandbox_api.cli.batch import Request, run as run_batch
 
 from .local.browser import browsing
 from .servers import RawServer, reply
@@ -203,10 +207,45 @@ def test_interrupted(raw_server: RawServer, tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert time.monotonic() - started < 5
-    # The third may not count yet, though it is on disk.
-    assert errors.startswith(("2 jobs", "3 jobs"))
+    assert errors.startswith("3 jobs")
     assert "Traceback" not in errors
     assert len(lines(output.read_text())) == 3
+
+
+def test_interrupted_while_a_result_is_written(
+    raw_server: RawServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    raw_server.answer = DONE
+    jobs, output = write_jobs(tmp_path / "jobs", 20), tmp_path / "results"
+    request = Request(
+        jobs=jobs,
+        config={},
+        base=None,
+        output=output,
+        resume=False,
+        concurrency=2,
+        dask=None,
+        html=None,
+        as_json=False,
+    )
+    synchronize = os.fsync
+
+    def interrupting(descriptor: int) -> None:
+        synchronize(descriptor)
+        if output.read_bytes():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "fsync", interrupting)
+    before = signal.getsignal(signal.SIGINT)
+    assert run_batch(request, lambda: Sandbox(raw_server.url)) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    # What had ended meanwhile is there too, and no more are begun.
+    written = len(lines(output.read_text()))
+    assert 1 <= written < 20
+    assert capsys.readouterr().err.startswith(f"{written} jobs")
 
 
 def test_missing_folder_is_told_as_that(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 from array import array
@@ -220,12 +221,13 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
         show = stack.enter_context(showing(count(request.jobs), summary))
         code = 0
         try:
-            for done in sandbox.execute_many(
+            results = sandbox.execute_many(
                 pending(jobs, finished),
                 concurrency=request.concurrency,
                 executor=executor,
                 stop_on=not_begun,
-            ):
+            )
+            for done in one_by_one(results):
                 if not_begun(done):
                     code = code or stopped(done)
                     continue
@@ -249,6 +251,34 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
     if report is not None and request.html is not None:
         report.write(request.html, summary)
     return code or (0 if summary.passed else FAILED)
+
+
+def one_by_one(results: Iterator[JobResult[Any]]) -> Iterator[JobResult[Any]]:
+    """Yield results, and raise no Ctrl+C while one is taken care of, but where the next begin.
+
+    So what is on disk counts, and what has ended meanwhile is yielded first.
+    """
+    running = cast("Generator[JobResult[Any]]", results)
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+
+    raises = signal.getsignal(signal.SIGINT)
+    try:
+        while True:
+            try:
+                done = running.throw(KeyboardInterrupt) if came else next(running)
+            except StopIteration:
+                return
+            came = False
+            # What shells start in the background ignores it.
+            signal.signal(signal.SIGINT, note if callable(raises) else raises)
+            yield done
+            signal.signal(signal.SIGINT, raises)
+    finally:
+        signal.signal(signal.SIGINT, raises)
 
 
 def stopped(done: JobResult[Any]) -> int:
