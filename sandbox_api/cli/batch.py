@@ -12,15 +12,16 @@ import time
 from array import array
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import typer
 from attrs import frozen
 
 from sandbox_api import Job, JobResult, Sandbox, Sandbox429, Sandbox503, SandboxFailure
 from sandbox_api._exchange import NEVER_CONNECTED
-from sandbox_api.batch import based_on, submissions
+from sandbox_api.batch import Outcome, based_on, submissions
 
+from .report import Report, words
 from .shared import (
     FAILED,
     INTERRUPTED,
@@ -30,6 +31,7 @@ from .shared import (
     fail,
     print_json,
     progress,
+    told,
     uploading,
 )
 
@@ -37,9 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Executor
 
-    from .report import Report
-
 Line = dict[str, Any]
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 
 @frozen
@@ -61,7 +62,7 @@ class Summary:
     """How all jobs ended, and how long they took."""
 
     def __init__(self) -> None:
-        self.outcomes: dict[str, int] = dict.fromkeys(("passed", "failed", "timed out", "error"), 0)
+        self.outcomes: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         self.seconds = array("d")
         self._since = time.monotonic()
 
@@ -96,6 +97,8 @@ class Journal:
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self._path = path
+        if str(path) == "-" or (path.exists() and not path.is_file()):
+            fail(f"{path} is no file to keep results in; --json prints them", USAGE)
         if not resume and path.exists() and path.stat().st_size:
             fail(f"{path} has results: go on with --resume, or name another file", USAGE)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -112,7 +115,9 @@ class Journal:
                 whole = raw.endswith(b"\n")
                 try:
                     line = json.loads(raw)
-                    yield {"id": line["id"], **line}
+                    if not ("id" in line and line["outcome"] in OUTCOMES and line["seconds"] >= 0):
+                        raise ValueError
+                    yield line
                 except (ValueError, TypeError, KeyError):
                     if whole:
                         fail(f"line {number} of {self._path} is no result", USAGE)
@@ -143,11 +148,21 @@ def line_of(done: JobResult[Any]) -> Line:
     if done.error is None:
         line["result"] = done.result
     else:
-        line["error"] = {"type": type(done.error).__name__, "message": str(done.error)}
+        line["error"] = {"type": type(done.error).__name__, "message": told(done.error)}
     line |= {"attempts": done.attempts, "seconds": round(done.seconds, 6)}
     if done.meta is not None:
         line["meta"] = done.meta if not isinstance(done.meta, Path) else str(done.meta)
     return line
+
+
+def shown(line: Line) -> str:
+    """Return a result as a line for people, with why it did not pass."""
+    cells = [line["outcome"], f"{line['seconds']:.3f} s", str(line["id"])]
+    if line["outcome"] != "passed":
+        # Hostile, and not to move the cursor.
+        visible = "".join(each if each.isprintable() else " " for each in words(line))
+        cells.append(" ".join(visible.split()))
+    return "\t".join(cells)
 
 
 def read_jobs(path: Path) -> Iterator[Job]:
@@ -195,9 +210,7 @@ def not_begun(done: JobResult[Any]) -> bool:
 def run(request: Request, connect: Callable[[], Sandbox]) -> int:
     """Run the jobs that have no result yet, and return the exit code."""
     summary, finished = Summary(), Counter[str]()
-    report = new_report(request)
-    if str(request.jobs) != "-":
-        request.jobs.stat()  # a missing folder is told as that, not taken for a file
+    report = Report(str(request.jobs), request.html) if request.html else None
     whole_folder = request.jobs.is_dir()
     if whole_folder and not request.config.get("commands"):
         fail("what to run for each? Give commands after the folder, or --config", USAGE)
@@ -215,6 +228,8 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
                 summary.add(line)
                 if report is not None:
                     report.add(line)
+        if report is not None:
+            report.write(summary)  # rather now than when all was run, if it can't be
         executor = stack.enter_context(cluster(request.dask))
         sandbox = stack.enter_context(connect())
         jobs = all_jobs(request, sandbox)
@@ -240,16 +255,15 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
                 if request.as_json:
                     print_json(line)
                 elif journal is None:
-                    text = f"{line['outcome']}\t{line['seconds']:.3f} s\t{line['id']}"
-                    typer.echo(text, file=sys.stdout)  # above the progress
+                    typer.echo(shown(line), file=sys.stdout)  # above the progress
                 show()
         except KeyboardInterrupt:
             code = INTERRUPTED
     typer.echo(str(summary), err=True)
     if code and request.output is not None:
         typer.echo("Run it again with --resume to go on.", err=True)
-    if report is not None and request.html is not None:
-        report.write(request.html, summary)
+    if report is not None:
+        report.write(summary)
     return code or (0 if summary.passed else FAILED)
 
 
@@ -307,15 +321,6 @@ def count(jobs: Path) -> int | None:
         return sum(1 for _ in submissions(jobs, {}))
     with jobs.open("rb") as file:
         return sum(1 for line in file if line.strip())
-
-
-def new_report(request: Request) -> Report | None:
-    """Return the report, where one is wanted."""
-    if request.html is None:
-        return None
-    from .report import Report
-
-    return Report(str(request.jobs))
 
 
 @contextlib.contextmanager
