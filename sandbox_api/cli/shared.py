@@ -147,7 +147,8 @@ def progress(*columns: Any) -> Generator[Progress]:
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    # Lines that are printed above it are the terminal's to wrap, or JSON would be cut into lines.
+    console = Console(stderr=True, soft_wrap=True)
     # What goes into a pipe is not to be shown with it.
     together = sys.stdout.isatty()
     with Progress(
