@@ -149,6 +149,7 @@ def test_server_that_never_answers(raw_server: RawServer) -> None:
         (["usage", "--watch", "--interval", "-1"], "'--interval': -1.0 is not in the range"),
         (["batch", "-", "--concurrency", "0"], "'--concurrency': 0 is not in the range"),
         (["batch", "none", "true"], "Path 'none' does not exist"),
+        (["batch", "/", "true", "--base", "/", "--dask", "a:1"], "a base is stored on one server"),
         (["validate", "none"], "File 'none' does not exist"),
         (["serve", "--port", "99999"], "'--port': 99999 is not in the range"),
         (["serve", "--slots", "0"], "'--slots': 0 is not in the range"),

@@ -261,6 +261,8 @@ def batch(
     """
     from .batch import Request, run
 
+    if base is not None and dask is not None and not url:
+        fail("a base is stored on one server: give the --url of one that all workers reach", USAGE)
     wanted = read_config(config) if config is not None else {}
     wanted |= {"commands": commands} if commands else {}
     request = Request(
