@@ -157,6 +157,15 @@ def test_why_jobs_did_not_pass(raw_server: RawServer, tmp_path: Path) -> None:
     failed, error = sorted(done.stdout.splitlines(), reverse=True)
     assert re.fullmatch(r"failed\t[\d.]+ s\t0\ta \[1mb", failed)
     assert error.endswith(f"\t1\t{tmp_path / 'none'}: No such file or directory")
+    silent = {"status": 1, "execution": [{**result, "stderr": ""}], "total_time": 1}
+    lacking = {"status": -3, "execution": [], "total_time": 1}
+    for body, words in (
+        (silent, "'x' failed with exit code 1"),
+        (lacking, "the result file was not found"),
+    ):
+        raw_server.answer = reply("200 OK", json.dumps(body))
+        done = run("batch", jobs, "--concurrency", "1", SANDBOX_URL=raw_server.url)
+        assert words in done.stdout
 
 
 @pytest.mark.parametrize(

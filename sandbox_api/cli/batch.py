@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import typer
 from attrs import frozen
 
-from sandbox_api import Job, JobResult, Sandbox, Sandbox429, Sandbox503, SandboxFailure
+from sandbox_api import (
+    ExecutionFailed,
+    Job,
+    JobResult,
+    Sandbox,
+    Sandbox429,
+    Sandbox503,
+    SandboxFailure,
+)
 from sandbox_api._exchange import NEVER_CONNECTED
 from sandbox_api.batch import Outcome, based_on, submissions
 
@@ -160,9 +168,16 @@ def shown(line: Line) -> str:
     cells = [line["outcome"], f"{line['seconds']:.3f} s", str(line["id"])]
     if line["outcome"] != "passed":
         # Hostile, and not to move the cursor.
-        visible = "".join(each if each.isprintable() else " " for each in words(line))
+        visible = "".join(each if each.isprintable() else " " for each in why(line))
         cells.append(" ".join(visible.split()))
     return "\t".join(cells)
+
+
+def why(line: Line) -> str:
+    """Return why a job did not pass."""
+    if "error" in line:
+        return words(line) or str(line["error"]["type"])
+    return words(line) or str(ExecutionFailed(line["result"]))
 
 
 def read_jobs(path: Path) -> Iterator[Job]:
