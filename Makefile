@@ -30,7 +30,7 @@ demo: $(READY) ## Run a command in an isolated sandbox, over real HTTP
 	@$(BIN)/sandbox-api execute 'echo $$((2+2))'
 
 test: $(READY) check ## Check and test everything, in an order of its own: make test [SEED=…]
-	@$(BIN)/pytest -n auto --ignore tests/cluster $(if $(SEED),--randomly-seed=$(SEED)) $(TESTS)
+	@$(BIN)/pytest -n auto -m 'not cluster' $(if $(SEED),--randomly-seed=$(SEED)) $(TESTS)
 
 test-cluster: $(READY) ## Run the tests that need nginx, chromium and zsh, and install none
 	@missing=; PATH="$$PATH:/usr/sbin"; for each in nginx chromium zsh; do \

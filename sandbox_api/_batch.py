@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -90,6 +90,7 @@ class Batch(Generic[E]):
 
     Raises:
         ValueError: `concurrency` is not positive.
+        TypeError: `jobs` is one job.
     """
 
     def __init__(
@@ -107,6 +108,8 @@ class Batch(Generic[E]):
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be 1 or more, not {concurrency}")
+        if isinstance(jobs, (str, bytes, Mapping, Job)):  # some of which would be iterated over
+            raise TypeError("this takes an iterable of jobs, as [job], not one by itself")
         self._jobs = enumerate(jobs)
         self._total = len(jobs) if isinstance(jobs, Sized) else None
         self._most = concurrency

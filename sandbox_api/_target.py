@@ -33,12 +33,18 @@ class Target:
             self.file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115
             return
         if self.destination.is_dir():
-            raise IsADirectoryError(f"{self.destination} is a folder; give a file, or extract=True")
+            raise IsADirectoryError(
+                f"{self.destination} is a folder: name a file in it, or extract"
+            )
         if self.destination.exists() and not self.destination.is_file():
             raise FileExistsError(f"{self.destination} is not a file: a pipe, device or the like")
         # Beside the destination, so that it can be renamed; not by tempfile, for the usual mode.
         self._part = self.destination.with_name(f".sandbox-{secrets.token_hex(8)}.part")
-        self.file = self._part.open("xb")
+        try:
+            self.file = self._part.open("xb")
+        except OSError as error:
+            error.filename = str(self.destination)  # which is what the user knows
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -321,7 +321,7 @@ class Sandbox:
 
         Raises:
             ValueError: `concurrency` is not positive.
-            TypeError: this sandbox can't be used in other processes.
+            TypeError: `jobs` is one job, or this sandbox can't be used in other processes.
             SandboxError, SandboxFailure: the server doesn't tell how many containers it has.
             BrokenExecutor: the executor takes no more jobs; what ran is yielded first.
 

@@ -96,6 +96,19 @@ def test_execution_that_times_out(raw_server: RawServer) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("", "late\n", 124)
 
 
+def test_executions_that_the_sandbox_ended(raw_server: RawServer) -> None:
+    one = {"command": "a", "exit_code": 137, "stdout": "", "stderr": "", "time": 1}
+    killed = {"status": 137, "execution": [{**one, "exceeded": "memory"}], "total_time": 1}
+    lacking = {"status": -3, "execution": [{**one, "exit_code": 0}], "total_time": 1}
+    for body, words, code in (
+        (killed, "that took too much memory", 137),
+        (lacking, "the result file was not found", 1),
+    ):
+        raw_server.answer = reply("200 OK", json.dumps(body))
+        done = run("execute", "--url", raw_server.url, "a")
+        assert (done.stderr, done.returncode) == (f"sandbox-api: {words}\n", code)
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [("503 Service Unavailable", 75), ("400 Bad Request", 1), ("500 Internal Server Error", 1)],
@@ -126,8 +139,21 @@ def test_server_that_never_answers(raw_server: RawServer) -> None:
     [
         (["execute", "--url", "localhost:7000", "true"], "has no scheme"),
         (["execute"], "give commands"),
-        (["execute", "true", "--dir", "a", "--env", "b"], "either --dir or --env"),
+        (["execute", "true", "--dir", "/", "--env", __file__], "either --dir or --env"),
         (["execute", "true", "-e", "SECRET"], "-e takes VAR=VALUE, not 'SECRET'"),
+        (["execute", "true", "-e", "=3"], "-e takes VAR=VALUE, not '=3'"),
+        (["execute", "true", "--timeout", "-1"], "'--timeout': -1.0 is not in the range"),
+        (["execute", "true", "--dir", "none"], "'--dir': Directory 'none' does not exist"),
+        (["execute", "true", "--env", "none"], "'--env': File 'none' does not exist"),
+        (["execute", "--config", "none"], "'--config': File 'none' does not exist"),
+        (["usage", "--watch", "--interval", "-1"], "'--interval': -1.0 is not in the range"),
+        (["batch", "-", "--concurrency", "0"], "'--concurrency': 0 is not in the range"),
+        (["batch", "none", "true"], "Path 'none' does not exist"),
+        (["batch", "/", "true", "--base", "/", "--dask", "a:1"], "a base is stored on one server"),
+        (["validate", "none"], "File 'none' does not exist"),
+        (["serve", "--port", "99999"], "'--port': 99999 is not in the range"),
+        (["serve", "--slots", "0"], "'--slots': 0 is not in the range"),
+        (["serve", "--wait", "-1"], "'--wait': -1.0 is not in the range"),
         (["no-such-command"], "No such command"),
     ],
 )
@@ -135,6 +161,46 @@ def test_wrong_usage(arguments: list[str], words: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_configuration_that_is_wrong(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"commands": ["true"], "environ": ["A"]}')
+    for more in ([], ["-e", "A=1"]):
+        done = run("execute", "--config", config, *more, "--url", "http://127.0.0.1:1")
+        assert done.returncode == 2
+        assert "environ: must be an object, not ['A']" in done.stderr
+
+
+def test_output_that_can_not_be_written(sandbox_url: str, tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [PROGRAM, "specs", "--url", sandbox_url],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.stderr, done.returncode) == ("sandbox-api: No space left on device\n", 1)
+    with Sandbox(sandbox_url) as sandbox:
+        uuid = str(sandbox.store({"a": "b"}).uuid)
+    missing = tmp_path / "none" / "a"
+    done = run("download", uuid, "a", "-o", missing, SANDBOX_URL=sandbox_url)
+    assert done.stderr == f"sandbox-api: {missing}: No such file or directory\n"
+
+
+def test_interrupted_before_it_began() -> None:
+    interrupt = (
+        "import os, signal, sys; sys.argv = ['sandbox-api', '--version']\n"
+        "class Finder:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "from sandbox_api.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", interrupt], capture_output=True, check=False)
+    assert (done.stderr, done.returncode) == (b"", 130)
 
 
 def test_interrupted(raw_server: RawServer) -> None:
@@ -150,9 +216,11 @@ def test_interrupted(raw_server: RawServer) -> None:
 
 def test_version_and_help() -> None:
     assert run("--version").stdout == f"sandbox-api {__version__}\n"
-    helped = run("--help").stdout
+    helped = run("--help", COLUMNS="80").stdout
     assert "execute" in helped
     assert "serve" in helped
+    assert "75 server overloaded" in " ".join(helped.split())
+    assert "..." not in helped.partition("Commands:")[2]  # none is cut
     assert "124" in run("execute", "--help").stdout
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -12,6 +13,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from sandbox_api import Sandbox
+from sandbox_api.cli.batch import Request, run as run_batch
 
 from .local.browser import browsing
 from .servers import RawServer, reply
@@ -121,6 +125,47 @@ def test_file_that_has_no_results_is_left_alone(tmp_path: Path) -> None:
     done = run("batch", jobs, "-o", output, "--resume")
     assert (done.returncode, "line 1" in done.stderr) == (2, True)
     assert output.read_text() == "my diary\nlast words"
+    output.write_text('{"id": 1}\n{"id": 2, "outcome": "well", "seconds": 1}\n')
+    done = run("batch", jobs, "-o", output, "--resume")
+    assert (done.returncode, "line 1" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/stdout", "{folder}"])
+def test_results_that_could_not_be_gone_on_with(output: str, tmp_path: Path) -> None:
+    jobs = write_jobs(tmp_path / "jobs", 1)
+    done = run("batch", jobs, "-o", output.format(folder=tmp_path))
+    assert done.returncode == 2
+    assert "is no file to keep results in; --json prints them" in done.stderr
+
+
+def test_report_that_can_not_be_written_is_told_before_jobs_run(
+    raw_server: RawServer, tmp_path: Path
+) -> None:
+    jobs, page = write_jobs(tmp_path / "jobs", 1), tmp_path / "none" / "page.html"
+    done = run("batch", jobs, "--html", page, SANDBOX_URL=raw_server.url)
+    assert done.stderr == f"sandbox-api: {page}: No such file or directory\n"
+    assert (done.returncode, raw_server.requests) == (1, [])
+
+
+def test_why_jobs_did_not_pass(raw_server: RawServer, tmp_path: Path) -> None:
+    result = {"command": "x", "exit_code": 1, "stdout": "", "stderr": "a\n\x1b[1mb", "time": 1}
+    body = {"status": 1, "execution": [result], "total_time": 1}
+    raw_server.answer = reply("200 OK", json.dumps(body))
+    jobs = tmp_path / "jobs"
+    jobs.write_text('{"commands": ["x"]}\n{"config": {"commands": ["x"]}, "environ": "none"}\n')
+    done = run("batch", jobs, "--concurrency", "1", SANDBOX_URL=raw_server.url)
+    failed, error = sorted(done.stdout.splitlines(), reverse=True)
+    assert re.fullmatch(r"failed\t[\d.]+ s\t0\ta \[1mb", failed)
+    assert error.endswith(f"\t1\t{tmp_path / 'none'}: No such file or directory")
+    silent = {"status": 1, "execution": [{**result, "stderr": ""}], "total_time": 1}
+    lacking = {"status": -3, "execution": [], "total_time": 1}
+    for body, words in (
+        (silent, "'x' failed with exit code 1"),
+        (lacking, "the result file was not found"),
+    ):
+        raw_server.answer = reply("200 OK", json.dumps(body))
+        done = run("batch", jobs, "--concurrency", "1", SANDBOX_URL=raw_server.url)
+        assert words in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -135,7 +180,6 @@ def test_file_that_has_no_results_is_left_alone(tmp_path: Path) -> None:
 def test_wrong_usage(arguments: tuple[str, ...], tmp_path: Path) -> None:
     jobs = write_jobs(tmp_path / "jobs", 1)
     assert run(*(a.format(folder=tmp_path, jobs=jobs) for a in arguments)).returncode == 2
-    assert run("batch", tmp_path / "none").returncode == 1
 
 
 def test_server_that_is_not_there(raw_server: RawServer, tmp_path: Path) -> None:
@@ -203,16 +247,45 @@ def test_interrupted(raw_server: RawServer, tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert time.monotonic() - started < 5
-    # The third may not count yet, though it is on disk.
-    assert errors.startswith(("2 jobs", "3 jobs"))
+    assert errors.startswith("3 jobs")
     assert "Traceback" not in errors
     assert len(lines(output.read_text())) == 3
 
 
-def test_missing_folder_is_told_as_that(tmp_path: Path) -> None:
-    done = run("batch", tmp_path / "missing", "sh check.sh")
-    assert done.returncode != 0
-    assert "No such file or directory" in done.stderr
+def test_interrupted_while_a_result_is_written(
+    raw_server: RawServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    raw_server.answer = DONE
+    jobs, output = write_jobs(tmp_path / "jobs", 20), tmp_path / "results"
+    request = Request(
+        jobs=jobs,
+        config={},
+        base=None,
+        output=output,
+        resume=False,
+        concurrency=2,
+        dask=None,
+        html=None,
+        as_json=False,
+    )
+    synchronize = os.fsync
+
+    def interrupting(descriptor: int) -> None:
+        synchronize(descriptor)
+        if output.read_bytes():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "fsync", interrupting)
+    before = signal.getsignal(signal.SIGINT)
+    assert run_batch(request, lambda: Sandbox(raw_server.url)) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    # What had ended meanwhile is there too, and no more are begun.
+    written = len(lines(output.read_text()))
+    assert 1 <= written < 20
+    assert capsys.readouterr().err.startswith(f"{written} jobs")
 
 
 @pytest.mark.parametrize(

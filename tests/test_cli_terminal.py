@@ -68,11 +68,15 @@ def test_results_are_shown_above_the_progress(
 
     raw_server.answer = answer
     jobs = write_jobs(tmp_path / "jobs", 6)
-    child = on_terminal("batch", jobs, "--url", raw_server.url, "--concurrency", "1", *options)
+    options = ["--url", raw_server.url, "--concurrency", "1", *options]
+    child = on_terminal("batch", jobs, *options, dimensions=(30, 60))
     shown = child.read()
     assert exit_code(child) == 0
-    # Each where the progress was taken away.
-    assert len(re.findall(r'\x1b\[2K(?:passed +\d|\{"id")', shown)) == 6, shown
+    # Each where the progress was taken away, and as it is, however long.
+    assert len(re.findall(r'\x1b\[2K(?:passed +\d|\{"id".*"seconds": [\d.]+\}\r)', shown)) == 6, (
+        shown
+    )
+    assert "  " not in re.sub(r"passed +", "", shown)  # lines are not filled up
 
 
 def test_interrupted_on_a_terminal(raw_server: RawServer, tmp_path: Path) -> None:
@@ -109,6 +113,15 @@ def test_watching_the_load(described: RawServer) -> None:
     for name in ("Memory", "Slots", "Sent", "Received"):
         child.expect(name)
     child.expect("[▁▂▃▄▅▆▇█]{3}")  # moves
+    child.sendintr()
+    assert exit_code(child) == 0
+
+
+def test_watching_the_load_as_json_on_a_terminal(described: RawServer) -> None:
+    command = ("usage", "--watch", "--json", "--interval", "0.05", "--url", described.url)
+    child = on_terminal(*command, dimensions=(24, 60))
+    child.readline()
+    assert json.loads(child.readline())["cpu"]
     child.sendintr()
     assert exit_code(child) == 0
 

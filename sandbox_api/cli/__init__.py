@@ -13,4 +13,6 @@ def main() -> None:
         if error.name != "typer":
             raise
         sys.exit("The command line needs one more package: pip install 'sandbox-api[cli]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
     app()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+import typer.core
 
 from .shared import (
     FAILED,
@@ -30,8 +31,18 @@ from .verify import verify
 if TYPE_CHECKING:
     from sandbox_api import ExecutionResult
 
+
+class Commands(typer.core.TyperGroup):
+    """The commands, each of which may fail."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command, and end with the exit code that tells what went wrong."""
+        with failures():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
-    help="Run commands in isolated sandboxes.",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     # Help that is drawn takes half as long again to appear.
@@ -50,7 +61,10 @@ StoredUrl = Annotated[
     str | None,
     typer.Option(envvar="SANDBOX_URL", help="The sandbox server.", show_default=False),
 ]
-Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the server.")]
+Timeout = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=0, help="How long to wait for the server; 0 is for ever."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Uuid = Annotated[str, typer.Argument(metavar="UUID", help="Id of the stored environment.")]
 Inside = Annotated[
@@ -67,9 +81,6 @@ def _version(wanted: bool) -> None:
 
         typer.echo(f"sandbox-api {__version__}")
         raise typer.Exit
-
-
-app.command()(verify)
 
 
 @app.callback()
@@ -92,13 +103,22 @@ def execute(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="JSON to start from, as the API takes it; - is standard input."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            allow_dash=True,
+            help="JSON to start from, as the API takes it; - is standard input.",
+        ),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="Folder to lay into the working directory.")
+        Path | None,
+        typer.Option(
+            "--dir", exists=True, file_okay=False, help="Folder to lay into the working directory."
+        ),
     ] = None,
     env: Annotated[
-        Path | None, typer.Option(help="The same, as a gzipped tar archive.", show_default=False)
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The same, as a gzipped tar archive."),
     ] = None,
     environment: Annotated[
         str | None, typer.Option(metavar="UUID", help="Stored environment to start from.")
@@ -115,9 +135,10 @@ def execute(
     timeout: Timeout = 60,
     as_json: Json = False,
 ) -> None:
-    """Run bash commands one after another, each in quotes, until one fails.
+    """Run bash commands one after another, until one fails.
 
-    A leading "-" means that a command's failure is ignored; put "--" before such commands.
+    Each is an argument, in quotes. A leading "-" means that its failure is ignored; put "--" before
+    such commands.
 
     Exits with the status of the execution: that of the command that ended it, or 124 when that
     timed out; 69 when the sandbox can't be reached or started, 75 when it is overloaded.
@@ -130,12 +151,13 @@ def execute(
         "environment": environment,
         "save": save,
         "result_path": result,
-        "environ": {**wanted.get("environ", {}), **_variables(variables)},
     }
     wanted |= {name: value for name, value in given.items() if value}
+    if variables and isinstance(wanted.setdefault("environ", {}), dict):
+        wanted["environ"] |= _variables(variables)
     if not wanted.get("commands"):
         raise typer.BadParameter("give commands, or a --config that has some")
-    with failures(), connected(url, timeout) as sandbox, uploading(folder or env) as files:
+    with connected(url, timeout) as sandbox, uploading(folder or env) as files:
         done = sandbox.execute(wanted, files)
     if as_json:
         print_json(done)
@@ -144,19 +166,25 @@ def execute(
     raise typer.Exit(_exit_code(done))
 
 
-def _variables(given: list[str] | None) -> dict[str, str]:
-    for each in given or []:
-        if "=" not in each:
+def _variables(given: list[str]) -> dict[str, str]:
+    for each in given:
+        if each.find("=") < 1:
             fail(f"-e takes VAR=VALUE, not {each!r}", USAGE)
-    return dict(each.split("=", 1) for each in given or [])
+    return dict(each.split("=", 1) for each in given)
 
 
 def _show(done: ExecutionResult) -> None:
+    from sandbox_api import ExecutionFailed
+
     for command in done.execution:
         if command.stdout:
             typer.echo(command.stdout)
         if command.stderr:
             typer.echo(command.stderr.rstrip("\n"), err=True)
+        if command.exceeded:
+            typer.echo(f"sandbox-api: that took too much {command.exceeded}", err=True)
+    if done.error and not done.timed_out:
+        typer.echo(f"sandbox-api: {ExecutionFailed(done)}", err=True)
     if done.result is not None:
         typer.echo(done.result, nl=not done.result.endswith("\n"))
     if done.environment is not None:
@@ -176,6 +204,8 @@ def batch(
         Path,
         typer.Argument(
             metavar="JOBS.jsonl|DIR",
+            exists=True,
+            allow_dash=True,
             help="Jobs, one a line, - for standard input; or a folder of submissions.",
         ),
     ],
@@ -188,14 +218,23 @@ def batch(
         typer.Option("--output", "-o", help="File of the results, one a line as JSON."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="For a folder: JSON to start from; - is standard input.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            allow_dash=True,
+            help="For a folder: JSON to start from; - is standard input.",
+        ),
     ] = None,
     base: Annotated[
         Path | None,
-        typer.Option(help="For a folder: folder or archive that all start from, sent once."),
+        typer.Option(
+            exists=True, help="For a folder: folder or archive that all start from, sent once."
+        ),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(help="How many at once, at most; by default what it can take.")
+        int | None,
+        typer.Option(min=1, help="How many at once, at most; by default what it can take."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Run only what has no result in the file yet.")
@@ -222,6 +261,8 @@ def batch(
     """
     from .batch import Request, run
 
+    if base is not None and dask is not None and not url:
+        fail("a base is stored on one server: give the --url of one that all workers reach", USAGE)
     wanted = read_config(config) if config is not None else {}
     wanted |= {"commands": commands} if commands else {}
     request = Request(
@@ -235,15 +276,14 @@ def batch(
         html=html,
         as_json=as_json,
     )
-    with failures():
-        code = run(request, lambda: connected(url, timeout))
+    code = run(request, lambda: connected(url, timeout))
     raise typer.Exit(code)
 
 
 @app.command()
 def specs(url: Url = None, timeout: Timeout = 60, as_json: Json = False) -> None:
     """Show the server's host and the limits of its containers."""
-    with failures(), connected(url, timeout) as sandbox:
+    with connected(url, timeout) as sandbox:
         found = sandbox.specifications()
     print_json(found) if as_json else print_table(flattened(found), "What", "")
 
@@ -252,14 +292,14 @@ def specs(url: Url = None, timeout: Timeout = 60, as_json: Json = False) -> None
 def usage(
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, until Ctrl+C.")] = False,
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Between two looks, with --watch.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Between two looks, with --watch.")
     ] = 1,
     url: Url = None,
     timeout: Timeout = 60,
     as_json: Json = False,
 ) -> None:
     """Show the server's load: processor, memory, slots, network."""
-    with failures(), connected(url, timeout) as sandbox:
+    with connected(url, timeout) as sandbox:
         if watch:
             from .watch import watch as keep_watching
 
@@ -278,8 +318,8 @@ def libraries(
     timeout: Timeout = 60,
     as_json: Json = False,
 ) -> None:
-    """List the libraries and programs that commands find in a container."""
-    with failures(), connected(url, timeout) as sandbox:
+    """List the libraries and programs that commands find."""
+    with connected(url, timeout) as sandbox:
         found = sandbox.libraries()
 
     def wanted(name: str) -> bool:
@@ -320,10 +360,13 @@ def download(
     url: StoredUrl = None,
     timeout: Timeout = 60,
 ) -> None:
-    """Download a stored environment, as a gzipped tar archive, or one of its files."""
+    """Download a stored environment, or one of its files.
+
+    An environment is a gzipped tar archive, unless it is to be unpacked.
+    """
     if extract and (path or str(output) == "-"):
         fail("--extract is for whole environments, into a folder", USAGE)
-    with failures(), connected_to(url, timeout) as sandbox:
+    with connected_to(url, timeout) as sandbox:
         if str(output) == "-":
             for chunk in sandbox.iter_download(uuid, path):
                 sys.stdout.buffer.write(chunk)
@@ -339,8 +382,11 @@ def download(
 
 @app.command()
 def ls(uuid: Uuid, url: StoredUrl = None, timeout: Timeout = 60, as_json: Json = False) -> None:
-    """List the files of a stored environment: size in bytes, type and name."""
-    with failures(), connected_to(url, timeout) as sandbox:
+    """List the files of a stored environment.
+
+    Tells the size of each in bytes, its type and its name.
+    """
+    with connected_to(url, timeout) as sandbox:
         files = sorted(sandbox.environment(uuid).files(), key=lambda each: each.name)
     if as_json:
         print_json([{"name": each.name, "size": each.size, "type": each.type} for each in files])
@@ -350,11 +396,11 @@ def ls(uuid: Uuid, url: StoredUrl = None, timeout: Timeout = 60, as_json: Json =
 
 @app.command()
 def check(uuid: Uuid, path: Inside = None, url: StoredUrl = None, timeout: Timeout = 60) -> None:
-    """Print the size of a stored environment, or of one of its files, in bytes.
+    """Print the size of a stored environment or file, in bytes.
 
     Exits with 1 when it is not there.
     """
-    with failures(), connected_to(url, timeout) as sandbox:
+    with connected_to(url, timeout) as sandbox:
         size = sandbox.check(uuid, path)
         # An empty file is there all the same.
         if not size and not sandbox.environment(uuid).exists(path):
@@ -365,10 +411,20 @@ def check(uuid: Uuid, path: Inside = None, url: StoredUrl = None, timeout: Timeo
 @app.command()
 def validate(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="File of JSON; - is standard input.")
+        Path,
+        typer.Argument(
+            metavar="CONFIG",
+            exists=True,
+            dir_okay=False,
+            allow_dash=True,
+            help="File of JSON; - is standard input.",
+        ),
     ],
 ) -> None:
-    """Check a configuration without running it: print each fault, and exit with 2 if any."""
+    """Check a configuration without running it.
+
+    Prints each fault, and exits with 2 if there is any.
+    """
     from sandbox_api import InvalidConfig
     from sandbox_api.config import checked
 
@@ -388,9 +444,9 @@ def doctor(
     ] = None,
     timeout: Timeout = 10,
 ) -> None:
-    """Look at what this machine has, and tell how to get what is missing.
+    """Look at what this machine has, and tell how to get the rest.
 
-    Exits with 1 when something is.
+    Exits with 1 when something that is needed is missing.
     """
     from .doctor import examine
 
@@ -422,7 +478,9 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; any but this machine's own needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 7000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 7000,
     data: Annotated[
         str | None,
         typer.Option(
@@ -459,10 +517,11 @@ def serve(
         bool, typer.Option("--network", help="Let commands use this machine's network.")
     ] = False,
     slots: Annotated[
-        int | None, typer.Option(help="Requests to execute at once; by default two a core.")
+        int | None, typer.Option(min=1, help="Requests to execute at once; by default two a core.")
     ] = None,
     wait: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long others wait before they get 503.")
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="How long others wait before they get 503."),
     ] = 2,
     log_format: Annotated[
         Literal["text", "json", "none"], typer.Option(help="How to log requests.")
@@ -491,3 +550,6 @@ def serve(
         )
     except LocalSandboxError as error:
         fail(error, UNAVAILABLE)
+
+
+app.command()(verify)

@@ -6,20 +6,30 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 from array import array
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import typer
 from attrs import frozen
 
-from sandbox_api import Job, JobResult, Sandbox, Sandbox429, Sandbox503, SandboxFailure
+from sandbox_api import (
+    ExecutionFailed,
+    Job,
+    JobResult,
+    Sandbox,
+    Sandbox429,
+    Sandbox503,
+    SandboxFailure,
+)
 from sandbox_api._exchange import NEVER_CONNECTED
-from sandbox_api.batch import based_on, submissions
+from sandbox_api.batch import Outcome, based_on, submissions
 
+from .report import Report, words
 from .shared import (
     FAILED,
     INTERRUPTED,
@@ -29,6 +39,7 @@ from .shared import (
     fail,
     print_json,
     progress,
+    told,
     uploading,
 )
 
@@ -36,9 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Executor
 
-    from .report import Report
-
 Line = dict[str, Any]
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 
 @frozen
@@ -60,7 +70,7 @@ class Summary:
     """How all jobs ended, and how long they took."""
 
     def __init__(self) -> None:
-        self.outcomes: dict[str, int] = dict.fromkeys(("passed", "failed", "timed out", "error"), 0)
+        self.outcomes: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         self.seconds = array("d")
         self._since = time.monotonic()
 
@@ -95,6 +105,8 @@ class Journal:
 
     def __init__(self, path: Path, *, resume: bool) -> None:
         self._path = path
+        if str(path) == "-" or (path.exists() and not path.is_file()):
+            fail(f"{path} is no file to keep results in; --json prints them", USAGE)
         if not resume and path.exists() and path.stat().st_size:
             fail(f"{path} has results: go on with --resume, or name another file", USAGE)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -111,7 +123,9 @@ class Journal:
                 whole = raw.endswith(b"\n")
                 try:
                     line = json.loads(raw)
-                    yield {"id": line["id"], **line}
+                    if not ("id" in line and line["outcome"] in OUTCOMES and line["seconds"] >= 0):
+                        raise ValueError
+                    yield line
                 except (ValueError, TypeError, KeyError):
                     if whole:
                         fail(f"line {number} of {self._path} is no result", USAGE)
@@ -142,11 +156,28 @@ def line_of(done: JobResult[Any]) -> Line:
     if done.error is None:
         line["result"] = done.result
     else:
-        line["error"] = {"type": type(done.error).__name__, "message": str(done.error)}
+        line["error"] = {"type": type(done.error).__name__, "message": told(done.error)}
     line |= {"attempts": done.attempts, "seconds": round(done.seconds, 6)}
     if done.meta is not None:
         line["meta"] = done.meta if not isinstance(done.meta, Path) else str(done.meta)
     return line
+
+
+def shown(line: Line) -> str:
+    """Return a result as a line for people, with why it did not pass."""
+    cells = [line["outcome"], f"{line['seconds']:.3f} s", str(line["id"])]
+    if line["outcome"] != "passed":
+        # Hostile, and not to move the cursor.
+        visible = "".join(each if each.isprintable() else " " for each in why(line))
+        cells.append(" ".join(visible.split()))
+    return "\t".join(cells)
+
+
+def why(line: Line) -> str:
+    """Return why a job did not pass."""
+    if "error" in line:
+        return words(line) or str(line["error"]["type"])
+    return words(line) or str(ExecutionFailed(line["result"]))
 
 
 def read_jobs(path: Path) -> Iterator[Job]:
@@ -194,9 +225,7 @@ def not_begun(done: JobResult[Any]) -> bool:
 def run(request: Request, connect: Callable[[], Sandbox]) -> int:
     """Run the jobs that have no result yet, and return the exit code."""
     summary, finished = Summary(), Counter[str]()
-    report = new_report(request)
-    if str(request.jobs) != "-":
-        request.jobs.stat()  # a missing folder is told as that, not taken for a file
+    report = Report(str(request.jobs), request.html) if request.html else None
     whole_folder = request.jobs.is_dir()
     if whole_folder and not request.config.get("commands"):
         fail("what to run for each? Give commands after the folder, or --config", USAGE)
@@ -214,18 +243,21 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
                 summary.add(line)
                 if report is not None:
                     report.add(line)
+        if report is not None:
+            report.write(summary)  # rather now than when all was run, if it can't be
         executor = stack.enter_context(cluster(request.dask))
         sandbox = stack.enter_context(connect())
         jobs = all_jobs(request, sandbox)
         show = stack.enter_context(showing(count(request.jobs), summary))
         code = 0
         try:
-            for done in sandbox.execute_many(
+            results = sandbox.execute_many(
                 pending(jobs, finished),
                 concurrency=request.concurrency,
                 executor=executor,
                 stop_on=not_begun,
-            ):
+            )
+            for done in one_by_one(results):
                 if not_begun(done):
                     code = code or stopped(done)
                     continue
@@ -238,17 +270,44 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
                 if request.as_json:
                     print_json(line)
                 elif journal is None:
-                    text = f"{line['outcome']}\t{line['seconds']:.3f} s\t{line['id']}"
-                    typer.echo(text, file=sys.stdout)  # above the progress
+                    typer.echo(shown(line), file=sys.stdout)  # above the progress
                 show()
         except KeyboardInterrupt:
             code = INTERRUPTED
     typer.echo(str(summary), err=True)
     if code and request.output is not None:
         typer.echo("Run it again with --resume to go on.", err=True)
-    if report is not None and request.html is not None:
-        report.write(request.html, summary)
+    if report is not None:
+        report.write(summary)
     return code or (0 if summary.passed else FAILED)
+
+
+def one_by_one(results: Iterator[JobResult[Any]]) -> Iterator[JobResult[Any]]:
+    """Yield results, and raise no Ctrl+C while one is taken care of, but where the next begin.
+
+    So what is on disk counts, and what has ended meanwhile is yielded first.
+    """
+    running = cast("Generator[JobResult[Any]]", results)
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+
+    raises = signal.getsignal(signal.SIGINT)
+    try:
+        while True:
+            try:
+                done = running.throw(KeyboardInterrupt) if came else next(running)
+            except StopIteration:
+                return
+            came = False
+            # What shells start in the background ignores it.
+            signal.signal(signal.SIGINT, note if callable(raises) else raises)
+            yield done
+            signal.signal(signal.SIGINT, raises)
+    finally:
+        signal.signal(signal.SIGINT, raises)
 
 
 def stopped(done: JobResult[Any]) -> int:
@@ -277,15 +336,6 @@ def count(jobs: Path) -> int | None:
         return sum(1 for _ in submissions(jobs, {}))
     with jobs.open("rb") as file:
         return sum(1 for line in file if line.strip())
-
-
-def new_report(request: Request) -> Report | None:
-    """Return the report, where one is wanted."""
-    if request.html is None:
-        return None
-    from .report import Report
-
-    return Report(str(request.jobs))
 
 
 @contextlib.contextmanager

@@ -62,8 +62,9 @@ pre {{ margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }}
 class Report:
     """A report that grows by the lines of results."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, path: Path) -> None:
         self._title = title
+        self._path = path
         self._rows: list[str] = []
         self._count = 0
 
@@ -76,7 +77,7 @@ class Report:
             shown = "".join(f"<td>{escape(cell)}" for cell in cells)
             self._rows.append(f"<tr>{shown}<td><pre>{escape(words(line))}</pre></tr>")
 
-    def write(self, path: Path, summary: Summary) -> None:
+    def write(self, summary: Summary) -> None:
         """Write the page."""
         rest = self._count - len(self._rows)
         page = PAGE.format(
@@ -87,7 +88,7 @@ class Report:
             omitted=f"<p>The first {len(self._rows)}; {rest} more are not shown.</p>" * (rest > 0),
             rows="\n".join(self._rows),
         )
-        path.write_text(page, encoding="utf-8", errors="replace")
+        self._path.write_text(page, encoding="utf-8", errors="replace")
 
 
 def words(line: dict[str, Any]) -> str:

@@ -29,8 +29,16 @@ INTERRUPTED = 130
 
 def fail(error: object, code: int) -> NoReturn:
     """End with a message on standard error."""
-    typer.echo(f"sandbox-api: {error}", err=True)
+    text = error if not isinstance(error, Exception) else told(error)
+    typer.echo(f"sandbox-api: {text}", err=True)
     raise typer.Exit(code)
+
+
+def told(error: Exception) -> str:
+    """Return what went wrong, in the words of a shell where it is of the system."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 @contextlib.contextmanager
@@ -126,8 +134,6 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return a configuration from a file, or from standard input where it is `-`."""
     try:
         config = json.loads(read(path))
-    except OSError as error:
-        fail(error, USAGE)
     except ValueError as error:
         fail(f"{path} is not JSON: {error}", USAGE)
     if not isinstance(config, dict):
@@ -141,7 +147,8 @@ def progress(*columns: Any) -> Generator[Progress]:
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
+    # Lines that are printed above it are the terminal's to wrap, or JSON would be cut into lines.
+    console = Console(stderr=True, soft_wrap=True)
     # What goes into a pipe is not to be shown with it.
     together = sys.stdout.isatty()
     with Progress(

@@ -30,11 +30,11 @@ def verify(
         float, typer.Option(metavar="SECONDS", help="How long to wait for each answer.")
     ] = 60,
 ) -> None:
-    """Look whether a server does what the description says, and show what does not hold.
+    """Look whether a server does what the description says.
 
-    Sends recorded and generated requests, one at a time, that run nothing but small commands and
-    store a few small environments; a server in use is not loaded. A token is taken from
-    SANDBOX_TOKEN.
+    Shows what does not hold. Sends recorded and generated requests, one at a time, that run nothing
+    but small commands and store a few small environments; a server in use is not loaded. A token
+    is taken from SANDBOX_TOKEN.
 
     Exits with 0 when all that was looked at held, 1 when something is broken, 69 when the server
     can't be reached.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
+
+import typer
 
 from .shared import print_json
 
@@ -82,16 +84,15 @@ def watch(sandbox: Sandbox, interval: float, *, as_json: bool) -> None:
     console = Console()
     drawn = console.is_terminal and not as_json
     try:
-        with Live(console=console, auto_refresh=False, transient=not drawn) as live:
+        with Live(console=console, auto_refresh=False) if drawn else nullcontext() as live:
             while True:
                 usage = sandbox.usage()
-                if drawn:
+                if live is not None:
                     live.update(screen.add(usage, console.width), refresh=True)
                 elif as_json:
                     print_json(usage)
                 else:
-                    print(plain(usage))  # noqa: T201
-                sys.stdout.flush()
+                    typer.echo(plain(usage))
                 time.sleep(interval)
     except KeyboardInterrupt:
         return

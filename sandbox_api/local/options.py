@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from .private import UNISOLATED
-from .remote import Remote, Unreachable
+from .remote import Remote, Unreachable, open_store
 
 if TYPE_CHECKING:
     from .cell import Isolator
@@ -89,18 +89,22 @@ def place(data: str | os.PathLike[str] | None) -> Path | str:
     return Path(url2pathname(parts.path))
 
 
-def try_store(url: str, limits: Limits) -> None:
-    """Look whether environments can be kept at a URL; raise SettingError when not."""
-    scheme = url.partition("://")[0]
+def try_store(place: Path | str, limits: Limits) -> None:
+    """Look whether environments can be kept in a place; raise SettingError when not."""
     try:
-        Remote(url, limits.lifetime).check()
+        store = open_store(place, limits.lifetime, None)
+        if isinstance(store, Remote):
+            store.check()
     except ImportError:
+        scheme = str(place).partition("://")[0]
         extra = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}.get(scheme)
         install = f"'sandbox-api[{extra}]'" if extra else f"fsspec, and what it has for {scheme}://"
         raise SettingError(f"{scheme}:// needs more packages: pip install {install}") from None
-    except (FileNotFoundError, Unreachable) as error:
-        reason = error.reason if isinstance(error, Unreachable) else "it is not there"
-        raise SettingError(f"Environments can not be kept at {url}: {reason}") from None
+    except Unreachable as error:
+        raise SettingError(f"Environments can not be kept at {place}: {error.reason}") from None
+    except OSError as error:
+        reason = error.strerror or "it is not there"
+        raise SettingError(f"Environments can not be kept at {place}: {reason}") from None
 
 
 def greeting(

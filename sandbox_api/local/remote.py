@@ -12,16 +12,16 @@ import time
 import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from .job import Refusal
-from .store import UUID, Store, full
+from .store import UUID, Room, Store, full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from _typeshed import WriteableBuffer
 
@@ -75,8 +75,8 @@ def open_store(place: Path | str, lifetime: float, max_storage: int | None) -> S
     return Remote(place, lifetime, max_storage)
 
 
-class Remote:
-    """Environments below a URL, each kept for lifetime seconds from its making; else as Store.
+class Remote(Room):
+    """Environments below a URL.
 
     The object of an environment is UUID/EXPIRY.tgz: names are what all stores have, list quickly,
     and can not change, so that all servers read the same time, in microseconds, whatever their
@@ -84,18 +84,8 @@ class Remote:
     """
 
     def __init__(self, url: str, lifetime: float, max_storage: int | None = None) -> None:
-        self.max_storage = max_storage
-        """How many bytes all environments may take together."""
-        self.count = 0
-        """How many environments are stored."""
-        self.stored = 0
-        """How many bytes they take."""
-        self.reachable = True
-        """Whether the store answered when it was last asked."""
-        self._lifetime = timedelta(seconds=lifetime)
-        self._writing = 0
+        super().__init__(lifetime, max_storage)
         self._holds = 0.0
-        self._lock = threading.Lock()
         self._room = threading.Semaphore(ASKED)
         kind = url.partition("://")[0]
         self._whole = kind in OBJECTS
@@ -140,8 +130,7 @@ class Remote:
         Raise Refusal when there is no room for it.
         """
         identifier = uuid.uuid4()
-        expire = datetime.now(UTC) + self._lifetime
-        microseconds = (expire - datetime.fromtimestamp(0, UTC)) // timedelta(0, 0, 1)
+        expire, microseconds = self._expiry()
         path = f"{self._root}/{identifier}/{microseconds}.tgz"
         first = path if self._whole else f"{path}.tmp"
         upload = Upload(self._take)
@@ -241,9 +230,7 @@ class Remote:
 
     def _take(self, size: int) -> None:
         self._look()
-        with self._lock:
-            self._demand(size)
-            self._writing += size
+        super()._take(size)
 
     def _settle(self, upload: Upload) -> None:
         """Count what was added; raise Refusal when others took the room at the same time."""
@@ -252,24 +239,18 @@ class Remote:
             self.stored += upload.taken
             self._writing -= upload.taken
             upload.taken = 0
-        if self.max_storage is not None and self._needed(0) > TIGHT * self.max_storage:
+        most = self.max_storage
+        if most is not None and self.stored + self._writing > TIGHT * most:
             # Whoever comes last sees all that were added, and so gives way.
             self._count(FINISH)
-            if self.stored > self.max_storage:
+            if self.stored > most:
                 self._holds = 0.0
-                raise full(self.max_storage)
+                raise full(most)
 
     def _look(self) -> None:
         """Count what others stored, when it is worth it."""
         if self.max_storage is not None and time.monotonic() > self._holds:
             self._count(ANSWER)
-
-    def _demand(self, size: int) -> None:
-        if self.max_storage is not None and self._needed(size) > self.max_storage:
-            raise full(self.max_storage)
-
-    def _needed(self, size: int) -> int:
-        return self.stored + self._writing + size
 
     def _ask(
         self,

@@ -90,8 +90,7 @@ def serve(
         url, hosts = address(listening, host)
         token = usable_token(token, needed=hosts is None and listening.family != socket.AF_UNIX)
         isolator = trial(isolation, image, limits)
-        if isinstance(kept, str):
-            try_store(kept, limits)
+        try_store(kept, limits)
         print(  # noqa: T201
             greeting(url, isolator, limits, kept, room, token),
             file=sys.stderr,
@@ -217,8 +216,11 @@ def listener(host: str, port: int, fd: int | None) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise OSError(error.errno, f"Can not listen on {host} port {port}: {error}") from error
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", "there is no such port")
+        # Python adds the address to the system's words.
+        words = reason.partition(" (while")[0]
+        raise OSError(f"Can not listen on {host} port {port}: {words}") from error
 
 
 def address(listening: socket.socket, host: str) -> tuple[str, set[str] | None]:

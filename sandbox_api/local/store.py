@@ -38,27 +38,53 @@ class Archive(Protocol):
         ...
 
 
-class Store:
-    """Environments in one folder, each kept for lifetime seconds from its making.
+class Room:
+    """What environments take, each for lifetime seconds from its making.
 
-    They may take max_storage bytes in all, None is no bound. The time of modification of an
-    archive is when it expires, so that this is kept with it, and never is another than was
-    promised. Servers may share a folder; each counts what the others stored when it sweeps.
+    They may take max_storage bytes in all, None is no bound.
     """
 
     reachable = True
+    """Whether the store answered when it was last asked."""
 
-    def __init__(self, folder: Path, lifetime: float, max_storage: int | None = None) -> None:
+    def __init__(self, lifetime: float, max_storage: int | None) -> None:
         self.max_storage = max_storage
         """How many bytes all environments may take together."""
         self.count = 0
         """How many environments are stored."""
         self.stored = 0
         """How many bytes they take."""
-        self._folder = folder
         self._lifetime = timedelta(seconds=lifetime)
         self._writing = 0
         self._lock = threading.Lock()
+
+    def _expiry(self) -> tuple[datetime, int]:
+        """Return when what is made now expires, and that in microseconds since 1970."""
+        expire = datetime.now(UTC) + self._lifetime
+        return expire, (expire - datetime.fromtimestamp(0, UTC)) // timedelta(0, 0, 1)
+
+    def _take(self, size: int) -> None:
+        with self._lock:
+            self._demand(size)
+            self._writing += size
+
+    def _demand(self, size: int) -> None:
+        most = self.max_storage
+        if most is not None and self.stored + self._writing + size > most:
+            raise full(most)
+
+
+class Store(Room):
+    """Environments in one folder.
+
+    The time of modification of an archive is when it expires, so that this is kept with it, and
+    never is another than was promised. Servers may share a folder; each counts what the others
+    stored when it sweeps.
+    """
+
+    def __init__(self, folder: Path, lifetime: float, max_storage: int | None = None) -> None:
+        super().__init__(lifetime, max_storage)
+        self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         synchronize(folder.parent)
         self.sweep()
@@ -91,8 +117,7 @@ class Store:
             with io.BufferedWriter(file, BUFFER) as buffered:
                 write(cast("BinaryIO", buffered))
                 buffered.flush()
-                expire = datetime.now(UTC) + self._lifetime
-                microseconds = (expire - datetime.fromtimestamp(0, UTC)) // timedelta(0, 0, 1)
+                expire, microseconds = self._expiry()
                 os.utime(file.fileno(), ns=(time.time_ns(), microseconds * 1000))
                 os.fsync(file.fileno())
                 # While it is still open and so locked: what is not is swept.
@@ -127,16 +152,6 @@ class Store:
                 except FileNotFoundError:
                     # Another server was faster.
                     continue
-
-    def _take(self, size: int) -> None:
-        with self._lock:
-            self._demand(size)
-            self._writing += size
-
-    def _demand(self, size: int) -> None:
-        most = self.max_storage
-        if most is not None and self.stored + self._writing + size > most:
-            raise full(most)
 
 
 def full(most: int) -> Refusal:

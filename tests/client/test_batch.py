@@ -253,6 +253,12 @@ def test_concurrency_is_what_the_server_can_take(
         next(sandbox.execute_many([], concurrency=0))
 
 
+@pytest.mark.parametrize("jobs", [TRUE, "true", Job(1, TRUE)])
+def test_one_job_is_no_jobs(connect: Callable[..., Sandbox], jobs: Any) -> None:
+    with pytest.raises(TypeError, match=r"takes an iterable of jobs, as \[job\], not"):
+        next(connect("http://127.0.0.1:1").execute_many(jobs, concurrency=1))
+
+
 def test_stop_on(connect: Callable[..., Sandbox], raw_server: RawServer, busy: Busy) -> None:
     busy.seconds = 0.05
     seen: list[Progress] = []
