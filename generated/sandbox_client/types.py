@@ -151,8 +151,10 @@ def array(read: Reader, least: int = 0, most: int | None = None) -> Reader:
             raise DescriptionError(Fault(f"must have {bound}, not {len(items)}"))
         if {*map(type, items)} == {PLAIN.get(read)}:  # in one go
             return [*items]
-        if model and len(items) >= MANY and (models := model.read_alike(items)):
-            return models
+        if model and len(items) >= MANY:
+            models = model._alike(items)  # pyright: ignore[reportPrivateUsage]
+            if models is not None:
+                return models
         result: list[Any] = []
         faults: list[Fault] = []
         for index, item in enumerate(items):
@@ -261,7 +263,7 @@ class Model(dict[str, Any]):
         return model
 
     @classmethod
-    def read_alike(cls, items: list[Any]) -> list[Self] | None:
+    def _alike(cls, items: list[Any]) -> list[Self] | None:
         """Read objects of the same members, all of plain types, member by member.
 
         In a few passes that are not in Python. Returns None for all others, valid or not.

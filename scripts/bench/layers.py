@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import h11
-import httpcore
 import httpx
 
 from sandbox_api import ASandbox, _operations
@@ -82,34 +81,22 @@ async def execution(url: str) -> list[tuple[str, float]]:
     async with ASandbox(url) as sandbox:
         client: Any = sandbox._client()  # pyright: ignore[reportPrivateUsage]
         arguments = execute.request(CONFIG)
-        arguments["url"] = f"{url}/execute/"
+        arguments["url"] = httpx.URL(f"{url}/execute/")
+        arguments["timeout"] = httpx.Timeout(60)
         sent = client.build_request(**arguments)
 
         async def whole() -> None:
             await sandbox.execute(CONFIG)
 
         async def through_httpx() -> None:
-            async with client.stream(**arguments) as response:
-                await response.aread()
+            response = await client.send(client.build_request(**arguments), stream=True)
+            await response.aread()
 
         async def connection() -> None:
-            target = httpx.URL(arguments["url"])
-            request = httpcore.Request(
-                "POST",
-                httpcore.URL(
-                    scheme=target.raw_scheme,
-                    host=target.raw_host,
-                    port=target.port,
-                    target=target.raw_path,
-                ),
-                headers=sent.headers.raw,
-                content=sent.stream,
-                extensions={"timeout": {"read": 60}},
-            )
-            response = await client._transport._pool.handle_async_request(request)
+            response = await client._transport.handle_async_request(sent)
             async for _ in response.stream:
                 pass
-            await response.aclose()
+            await response.stream.aclose()
 
         recycle = Connection.recycle
 
@@ -134,7 +121,7 @@ async def execution(url: str) -> list[tuple[str, float]]:
         ("making the call of what was given", asking),
         ("reading the result", reading),
         ("attempts, deadline, errors", took[0] - took[1] - asking - reading),
-        ("httpx: request, response, hooks", took[1] - took[2]),
+        ("httpx: request and response", took[1] - took[2]),
         ("asking before the body is sent", took[2] - took[3]),
         ("h11: HTTP/1.1 in Python", took[4]),
         ("pool, sockets, event loop", took[3] - took[4]),
@@ -158,10 +145,9 @@ def reading() -> list[tuple[str, float]]:
 
 def importing(side: Side) -> list[tuple[str, float]]:
     """Return the same of the import, as a default installation has it."""
-    waiting = "import asyncio, anyio.lowlevel; anyio.wait_readable"
     statements = {
-        "httpx, and what that imports": "import httpx, httpcore, h11",
-        "asyncio and anyio, to wait for sockets": waiting,
+        "httpx, and what that imports": "import httpx",
+        "anyio, to wait in tasks": "import anyio.lowlevel, anyio.to_thread",
         "attrs, and what that imports": "import attrs",
         "models and endpoints": "from sandbox_client.api.sandbox import execute, libraries, usage",
         "the classes and what else is below them": "from sandbox_api import ASandbox, Sandbox",
