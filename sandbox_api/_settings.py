@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
-import inspect
 import numbers
 import os
 import platform
 import re
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import httpx
 from attrs import frozen
 
+from ._hooks import check_hooks, marked_hooks
 from ._version import __version__
 from .exceptions import InvalidURL
 
@@ -111,6 +112,7 @@ class Settings:
             TypeError: the URL is no text, there is no such option, it does not go with that
                 client, or hooks are of the other flavour.
             ValueError: a header can't be sent, or `retries` is negative.
+            FileNotFoundError: a file of certificates is not there.
         """
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
             raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
@@ -126,6 +128,11 @@ class Settings:
             raise TypeError(
                 f"verify must be True, False, a path or an ssl.SSLContext, not {verify!r}"
             )
+        cert = options.get("cert", ())
+        for path in [verify, *([cert] if isinstance(cert, (str, os.PathLike)) else cert[:2])]:
+            # OpenSSL does not tell which one is missing.
+            if isinstance(path, (str, os.PathLike)) and not os.path.exists(path):  # noqa: PTH110
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
         if url is None:
             url = os.environ.get("SANDBOX_URL") or None
         if url is None:
@@ -140,6 +147,11 @@ class Settings:
         base_url, socket = parse_url(url)
         if base_url.userinfo and given is not None:
             raise TypeError("set the user and password on the http_client that you give")
+        if socket is not None and given is not None:
+            raise TypeError(
+                "set the socket on the http_client that you give, as `uds` of its transport, and "
+                "give a URL like http://localhost"
+            )
         retries = whole(options.get("retries", RETRIES))
         if base_url.userinfo:
             # As headers they are sent just so, but are in no URL that is logged or shown.
@@ -206,7 +218,7 @@ class Settings:
             "verify": self._context(),
             "limits": httpx.Limits(max_connections=100, max_keepalive_connections=0),
             "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
-            "event_hooks": event_hooks(options),
+            "event_hooks": marked_hooks(options.get("hooks", {})),
             "follow_redirects": False,
             # A proxy can't reach a socket of this machine.
             "trust_env": options.get("trust_env", True) and self.socket is None,
@@ -391,63 +403,6 @@ def parse_url(url: str) -> tuple[httpx.URL, str | None]:
     return parsed.copy_with(raw_path=parsed.raw_path.rstrip(b"/") + b"/"), None
 
 
-def check_hooks(hooks: Any, *, awaited: bool) -> None:
-    """Check that hooks can be called, or awaited.
-
-    Raises:
-        TypeError: they can not.
-    """
-    if not isinstance(hooks, Mapping):
-        raise TypeError(f"hooks must be a mapping of events to functions, not {hooks!r}")
-    for event, functions in cast("dict[str, Any]", hooks).items():
-        if event not in {"request", "response"}:
-            raise TypeError(f"there is no hook {event!r}, but 'request' and 'response'")
-        if callable(functions):
-            raise TypeError(f"the hooks of {event!r} must be a list of functions")
-        for function in functions:
-            if awaited is not is_async(function):
-                kind = (
-                    "async functions in an ASandbox" if awaited else "plain functions in a Sandbox"
-                )
-                raise TypeError(f"hooks must be {kind}, unlike {function!r}")
-
-
-def is_async(function: Any) -> bool:
-    """Tell whether a function, or an object that is called like one, has to be awaited."""
-    call = getattr(function, "__call__", None)  # noqa: B004
-    return any(map(inspect.iscoroutinefunction, (function, call)))
-
-
-def event_hooks(options: ClientOptions) -> dict[str, list[Callable[..., Any]]]:
-    """Return hooks for httpx whose own failures are not taken for those of the call."""
-    hooks = options.get("hooks", {})
-    return {event: [*map(marking, functions)] for event, functions in hooks.items()}
-
-
-def marking(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a hook that marks what it raises, but where reading the answer fails in it."""
-
-    def mark(error: httpx.RequestError, given: httpx.Request | httpx.Response) -> None:
-        ours = given if isinstance(given, httpx.Request) else given.request
-        vars(error)["of_hook"] = vars(error).get("_request") is not ours
-
-    def call(given: httpx.Request | httpx.Response) -> None:
-        try:
-            hook(given)
-        except httpx.RequestError as error:
-            mark(error, given)
-            raise
-
-    async def acall(given: httpx.Request | httpx.Response) -> None:
-        try:
-            await hook(given)
-        except httpx.RequestError as error:
-            mark(error, given)
-            raise
-
-    return acall if is_async(hook) else call
-
-
 def whole(retries: Any) -> int:
     """Return how often to try again.
 
@@ -475,6 +430,8 @@ def seconds(name: str, given: Any) -> float | None:
     return float(given) if given and given < FOR_EVER else None
 
 
-def smallest(*bounds: float | None) -> float | None:
-    """Return the smallest of some time-outs, in seconds; None is no bound."""
-    return min((bound for bound in bounds if bound is not None), default=None)
+def smallest(one: float | None, other: float | None) -> float | None:
+    """Return the smaller of two time-outs, in seconds; None is no bound."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -104,13 +104,9 @@ class ASandbox:
         self._settings = Settings.of(url, options, given=http_client, awaited=True)
         seconds("total", total)
         self.total = total
-        waiting = seconds("connect", connect)
-        self._steps = {
-            "connect": smallest(waiting, seconds("sock_connect", sock_connect)),
-            "read": seconds("sock_read", sock_read),
-            "write": None,
-            "pool": waiting,
-        }
+        self._connect = seconds("connect", connect)
+        self._sock_connect = seconds("sock_connect", sock_connect)
+        self._sock_read = seconds("sock_read", sock_read)
         self._given = http_client
         if http_client is not None:
             from ._network import adapt  # here, for the network takes long to be imported
@@ -801,11 +797,16 @@ class ASandbox:
     async def _send(self, exchange: Exchange[Any]) -> httpx.Response:
         # No step takes longer than what is left of the call, so that the slow one is named.
         left = Until(exchange.deadline) if exchange.total else None
-        steps = {
-            name: smallest(bound, left) if bound else left for name, bound in self._steps.items()
-        }
+        # For the wait for one of the connections and the making of a new one, together.
+        waiting = smallest(self._connect and Until(time.monotonic() + self._connect), left)
+        timeout = httpx.Timeout(
+            connect=smallest(self._sock_connect, waiting),
+            read=smallest(self._sock_read, left),
+            write=left,
+            pool=waiting,
+        )
         client = self._client()
-        request = client.build_request(**exchange.request, timeout=httpx.Timeout(**steps))
+        request = client.build_request(**exchange.request, timeout=timeout)
         return await client.send(request, stream=True, follow_redirects=False)
 
     def _client(self) -> httpx.AsyncClient:

@@ -37,7 +37,8 @@ from attrs import define, field, fields, frozen
 
 from sandbox_client.models import CommandResult, ExecuteConfig, ExecutionResult, SandboxErrCode
 
-from ._settings import USER_AGENT, Settings, event_hooks, merged
+from ._hooks import marked_hooks
+from ._settings import USER_AGENT, Settings, merged
 from .asandbox import ASandbox
 from .environment import open_environment
 from .exceptions import (
@@ -462,7 +463,7 @@ class FakeSettings(Settings):
             "auth": options.get("auth"),
             "cookies": options.get("cookies"),
             "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
-            "event_hooks": event_hooks(options),
+            "event_hooks": marked_hooks(options.get("hooks", {})),
             "trust_env": False,
         }
 

@@ -43,6 +43,9 @@ from .shared import (
     uploading,
 )
 
+# What a job may have, on a line of its own.
+KEYS = {"config", "environ", "id", "meta"}
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Executor
@@ -181,15 +184,23 @@ def why(line: Line) -> str:
 
 
 def read_jobs(path: Path) -> Iterator[Job]:
-    """Yield the jobs of a file, one a line; what is wrong with one is told when it is run."""
+    """Yield the jobs of a file, one a line; what is wrong with one is told when it is run.
+
+    But for a key that there is not: a job without its files would only seem to have run.
+    """
     folder = path.parent
     file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
     with file:
-        for index, raw in enumerate(line for line in file if line.strip()):
+        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+        for index, (number, raw) in enumerate(lines):
             try:
                 found = json.loads(raw)
             except ValueError:
                 found = raw.decode(errors="replace").strip()
+            keys: set[str] = {*found} if isinstance(found, dict) else set()
+            if "config" in keys and (unknown := keys - KEYS):
+                more, known = (", ".join(sorted(each)) for each in (unknown, KEYS))
+                fail(f"{path}, line {number}: a job has no {more}, but {known}", USAGE)
             yield job_of(index, found, folder)
 
 

@@ -23,8 +23,9 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from sandbox_api import ASandbox, ConnectionFailed, Sandbox, Sandbox413, TimedOut
+from sandbox_api import ASandbox, ConnectionFailed, Sandbox, Sandbox413, TimedOut, _pool
 from sandbox_api._blocking import Transport
+from sandbox_api._deadline import left
 from sandbox_api._network import abandon
 from sandbox_api._suspending import AsyncTransport, suspend
 
@@ -249,6 +250,37 @@ def test_task_that_gets_no_connection(
         raw_server.answer = held
         run(main)
     assert len(raw_server.requests) == 1
+
+
+def test_connect_bounds_the_wait_for_a_place_too(
+    run: Callable[..., Any], raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lefts: list[float] = []
+
+    def connect(*given: Any) -> Any:
+        lefts.append(left(given[-1], httpx.ConnectTimeout) or 0)
+        return usual(*given)
+
+    usual = _pool.connect
+    monkeypatch.setattr(_pool, "LIMIT", 1)
+    monkeypatch.setattr(_pool, "connect", connect)
+
+    async def main() -> None:
+        async with (
+            ASandbox(raw_server.url, 30, 20, retries=0) as sandbox,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(sandbox.check, "x")
+            await anyio.to_thread.run_sync(held.wait)
+            group.start_soon(sandbox.check, "x")
+            await anyio.sleep(0.3)
+            held.release()
+
+    with Held(reply("404 Not Found", "", "Connection: close")) as held:
+        raw_server.answer = held
+        run(main)
+    first, second = lefts
+    assert 15 < second < first - 0.2
 
 
 def test_place_that_comes_as_its_task_is_cancelled_is_not_lost() -> None:

@@ -467,6 +467,23 @@ def test_options_that_can_not_be(raw_server: RawServer) -> None:
         pytest.raises(TypeError, match="set the user and password on the http_client"),
     ):
         Sandbox(url, http_client=client)
+    with (
+        httpx.Client() as client,
+        pytest.raises(TypeError, match="set the socket on the http_client"),
+    ):
+        Sandbox("unix:///run/sandbox.sock", http_client=client)
+
+
+@pytest.mark.parametrize("option", ["verify", "cert"])
+def test_certificates_that_are_not_there(
+    option: Any, connect: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    missing = tmp_path / "none.pem"
+    for given in (missing, str(missing)) + (
+        (("/dev/null", str(missing)),) if option == "cert" else ()
+    ):
+        with pytest.raises(FileNotFoundError, match=str(missing)):
+            connect("https://127.0.0.1:1", **{option: given})
 
 
 @pytest.mark.parametrize(
