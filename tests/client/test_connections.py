@@ -23,7 +23,14 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from sandbox_api import ASandbox, ConnectionFailed, Sandbox, Sandbox413, TimedOut, _pool
+from sandbox_api import (
+    ASandbox,
+    ConnectionFailed,
+    Sandbox,
+    Sandbox413,
+    TimedOut,
+    _connection,
+)
 from sandbox_api._blocking import Transport
 from sandbox_api._deadline import left
 from sandbox_api._network import abandon
@@ -261,9 +268,9 @@ def test_connect_bounds_the_wait_for_a_place_too(
         lefts.append(left(given[-1], httpx.ConnectTimeout) or 0)
         return usual(*given)
 
-    usual = _pool.connect
-    monkeypatch.setattr(_pool, "LIMIT", 1)
-    monkeypatch.setattr(_pool, "connect", connect)
+    usual = _connection.connect
+    monkeypatch.setattr("sandbox_api._pool.LIMIT", 1)
+    monkeypatch.setattr("sandbox_api._pool.connect", connect)
 
     async def main() -> None:
         async with (

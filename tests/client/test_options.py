@@ -479,9 +479,8 @@ def test_certificates_that_are_not_there(
     option: Any, connect: Callable[..., Sandbox], tmp_path: Path
 ) -> None:
     missing = tmp_path / "none.pem"
-    for given in (missing, str(missing)) + (
-        (("/dev/null", str(missing)),) if option == "cert" else ()
-    ):
+    pairs = [(__file__, missing)] if option == "cert" else []
+    for given in (missing, str(missing), *pairs):
         with pytest.raises(FileNotFoundError, match=str(missing)):
             connect("https://127.0.0.1:1", **{option: given})
 
