@@ -181,7 +181,8 @@ class Box:
             self._driver = self._adopt(os.pidfd_open(found))
             self.pid = found
         if self.group:
-            self.group.add(self.pid)
+            # The kernel may take many milliseconds for that when it has not done so for a while.
+            await asyncio.to_thread(self.group.add, self.pid)
         else:
             self.group = self._isolator.group(self.pid)
 
