@@ -99,16 +99,19 @@ class Box:
         """Set environment variables of the commands, before the first of them."""
         self._channel.set(self._environ | dict(environ))
 
-    async def run(self, command: str, seconds: float, limit: int) -> Outcome | None:
+    async def run(
+        self, command: str, seconds: float, limit: int, *, last: bool = False
+    ) -> Outcome | None:
         """Run command and return what it did, or None when it takes longer than seconds.
 
-        Then everything that runs in the sandbox is killed. Raise BoxError when the sandbox
-        itself died.
+        Then everything that runs in the sandbox is killed. last tells that no other is to follow.
+        Raise BoxError when the sandbox itself died.
         """
         outputs = self._channel.send(command, limit)
         try:
-            # The first will end soon; until then, there is time.
-            self._channel.prepare()
+            if not last:
+                # It will end soon; until then, there is time.
+                self._channel.prepare()
             async with asyncio.timeout(seconds + TICK):
                 exit_code = await self._channel.answer()
         except TimeoutError:
@@ -159,8 +162,7 @@ class Box:
         self._close(errors_end)
         try:
             async with asyncio.timeout(self._isolator.patience):
-                # Before anything but the driver runs in it. The kernel may take a while for that,
-                # and meanwhile the answer comes.
+                # Before anything but the driver runs in it.
                 await self._settle()
                 await self._channel.answer()
         except (CellError, ChannelError, OSError, ValueError) as error:
@@ -179,6 +181,7 @@ class Box:
             self._driver = self._adopt(os.pidfd_open(found))
             self.pid = found
         if self.group:
+            # The kernel may take many milliseconds for that when it has not done so for a while.
             await asyncio.to_thread(self.group.add, self.pid)
         else:
             self.group = self._isolator.group(self.pid)

@@ -102,6 +102,10 @@ class Channel:
         os.close(self._orders)
         for output in self._next or ():
             output.close()
+        # Quicker than whoever does not know what is in it.
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._folder):  # noqa: PTH208
+                os.unlink(f"{self._folder}/{name}")  # noqa: PTH108
         if self._answers and not self._answers.cancel() and not self._answers.cancelled():
             # What nobody asked for is no reason for a warning.
             self._answers.exception()
@@ -134,9 +138,10 @@ class Channel:
     def _show(self, name: str, content: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(f"{self._folder}/{name}", flags, 0o600)
-        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123
-            written = 0
-            while written < len(content):
-                written += file.write(content[written:]) or 0
+        try:
+            while content:
+                content = content[os.write(descriptor, content) :]
             # Whatever the server's umask is.
             os.fchmod(descriptor, 0o644)
+        finally:
+            os.close(descriptor)

@@ -1,12 +1,11 @@
 # Runs commands one after another; the first process of a sandbox, so that it can not be killed
 # from inside. $1: folder with the commands, $2: descriptor that their names come from, $3:
-# descriptor that
-# their exit codes go to, $4: processes that commands may have, or nothing; the rest:
-# options of ulimit, each with its value.
+# descriptor that their exit codes go to, $4: processes that commands may have, or nothing; the
+# rest: options of ulimit, each with its value.
 folder=$1 in=$2 out=$3 processes=$4
 shift 4
 # Variables of its own must be set when it looks whether commands are given one of the same name.
-job='' known='' direct='' command='' given=('')
+job='' code='' known='' direct='' command='' given=('')
 umask 022
 exec 2>/dev/null
 # Commands must not disturb it, but not inherit this.
@@ -18,10 +17,7 @@ if (($$ == 1)); then
 else
   trap 'kill -9 -- "-$job"' USR1
 fi
-while (($#)); do
-  ulimit "$1" "$2"
-  shift 2
-done
+ulimit "$@"
 # As long as LC_ALL is set, changes of LANG do not make it load a locale.
 export -n LC_ALL OLDPWD PWD SHELL SHLVL
 
@@ -60,8 +56,9 @@ while read -r -u "$in"; do
   job=$!
   # Without it, a command that is stopped is not over. (`wait -f`, for that, can loop for ever.)
   set +m
-  # SIGUSR1 ends the first one early.
   wait "$job"
-  wait "$job"
-  echo "$REPLY $?" >&"$out"
+  code=$?
+  # SIGUSR1 ends that early, with such a code. Else it costs the shell half a megabyte to wait again.
+  ((code > 128)) && { wait "$job"; code=$?; }
+  echo "$REPLY $code" >&"$out"
 done

@@ -72,8 +72,13 @@ def open_anyway(path: str, flags: int, root: int) -> int:
 def remove(folder: Path) -> None:
     """Remove a folder, whatever modes and depth what is in it has."""
     # Most are empty.
-    with contextlib.suppress(OSError):
+    try:
         folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass
+    else:
         return
     with contextlib.suppress(OSError, RecursionError):
         shutil.rmtree(folder)

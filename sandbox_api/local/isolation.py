@@ -32,7 +32,6 @@ from .cell import (
     alive,
     kill,
     numbered,
-    readable,
 )
 from .layout import HOME, PATH, namespaces, scratch, system
 from .limits import Limits
@@ -136,11 +135,10 @@ class BubblewrapCell(Cell):
         # What was handed over; as long as there is a copy of its end, the pipe has none.
         while len(self._open) > 1:
             os.close(self._open.pop())
+        # It has all been written before the driver starts.
+        await ready()
         text = b""
-        while True:
-            await readable(self._open[0])
-            if not (chunk := os.read(self._open[0], 4096)):
-                break
+        while chunk := os.read(self._open[0], 4096):
             text += chunk
         self.close()
         return int(json.loads(text)["child-pid"])

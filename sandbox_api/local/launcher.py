@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cell import readable
 from .launch import SIZE
 
 if TYPE_CHECKING:
@@ -86,14 +87,8 @@ class Launcher:
     async def _ask(self, text: bytes, descriptors: Iterable[int]) -> tuple[int, int]:
         if len(text) > SIZE:
             raise LaunchError("the command line is too long")
-        loop = asyncio.get_running_loop()
         socket.send_fds(self._socket, [text], list(descriptors))
-        ready = asyncio.Event()
-        loop.add_reader(self._socket, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            loop.remove_reader(self._socket)
+        await readable(self._socket.fileno())
         answer, found, _, _ = socket.recv_fds(self._socket, SIZE, 1)
         if not answer:
             raise EOFError

@@ -147,7 +147,14 @@ class Pool:
         try:
             await box.end()
         finally:
-            await asyncio.to_thread(self._remains.pop(box).close)
+            remains = self._remains.pop(box)
+            try:
+                box.home.rmdir()
+            except OSError:
+                await asyncio.to_thread(remains.close)
+            else:
+                # Commands left nothing; another thread would take longer than what is to do.
+                remains.close()
 
     def _close(self) -> None:
         self._launcher.close()
