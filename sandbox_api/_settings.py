@@ -112,7 +112,6 @@ class Settings:
             TypeError: the URL is no text, there is no such option, it does not go with that
                 client, or hooks are of the other flavour.
             ValueError: a header can't be sent, or `retries` is negative.
-            FileNotFoundError: a file of certificates is not there.
         """
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
             raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
@@ -128,11 +127,6 @@ class Settings:
             raise TypeError(
                 f"verify must be True, False, a path or an ssl.SSLContext, not {verify!r}"
             )
-        cert = options.get("cert", ())
-        for path in [verify, *([cert] if isinstance(cert, (str, os.PathLike)) else cert[:2])]:
-            # OpenSSL does not tell which one is missing.
-            if isinstance(path, (str, os.PathLike)) and not os.path.exists(path):  # noqa: PTH110
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
         if url is None:
             url = os.environ.get("SANDBOX_URL") or None
         if url is None:
@@ -166,6 +160,7 @@ class Settings:
 
         Raises:
             InvalidURL: the URL of a proxy can not be used.
+            FileNotFoundError: a file of certificates is not there.
         """
         from ._blocking import Client  # here, for the network takes long to be imported
 
@@ -177,6 +172,7 @@ class Settings:
 
         Raises:
             InvalidURL: the URL of a proxy can not be used.
+            FileNotFoundError: a file of certificates is not there.
         """
         from ._suspending import AsyncClient
 
@@ -226,7 +222,12 @@ class Settings:
 
     def _context(self) -> ssl.SSLContext:
         verify = self.options.get("verify", True)
-        cert = self.options.get("cert")
+        cert: Any = self.options.get("cert")
+        chain: list[Any] = [cert] if isinstance(cert, (str, os.PathLike)) else [*(cert or ())]
+        for path in [verify, *chain[:2]]:
+            # OpenSSL does not tell which one is missing.
+            if isinstance(path, (str, os.PathLike)) and not os.path.exists(path):  # noqa: PTH110
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         if isinstance(verify, ssl.SSLContext):
             context = verify
         elif self.base_url.scheme == "http" and not self.options.get("proxy"):
@@ -242,10 +243,8 @@ class Settings:
             context = httpx.create_ssl_context(
                 verify=verify, trust_env=self.options.get("trust_env", True)
             )
-        if isinstance(cert, (str, os.PathLike)):
-            context.load_cert_chain(cert)
-        elif cert:
-            context.load_cert_chain(*cert)
+        if chain:
+            context.load_cert_chain(*chain)
         return context
 
 

@@ -482,7 +482,7 @@ def test_certificates_that_are_not_there(
     pairs = [(__file__, missing)] if option == "cert" else []
     for given in (missing, str(missing), *pairs):
         with pytest.raises(FileNotFoundError, match=str(missing)):
-            connect("https://127.0.0.1:1", **{option: given})
+            connect("https://127.0.0.1:1", **{option: given}).usage()
 
 
 @pytest.mark.parametrize(
