@@ -11,17 +11,6 @@ from urllib.parse import unquote
 from attrs import frozen
 
 from sandbox_client import SERVER_VERSION
-from sandbox_client.api.loader import demo as demo_, exec_, load as load_, playexo as playexo_
-from sandbox_client.api.sandbox import (
-    check_environment,
-    check_file,
-    download_environment,
-    download_file,
-    execute as execute_,
-    libraries as libraries_,
-    specifications as specifications_,
-    usage as usage_,
-)
 from sandbox_client.types import json_body
 
 from ._deprecation import users_level
@@ -72,13 +61,18 @@ class Call(Generic[T]):
     """What is told the bytes received and, where known, to come in all."""
 
 
+# Endpoints are imported where they are used: their models take long to be made.
+
+
 def specifications() -> Call[Specifications]:
+    from sandbox_client.api.sandbox import specifications
+
     def parse(response: httpx.Response) -> Specifications:
-        found = specifications_.parse(response)
+        found = specifications.parse(response)
         _warn_if_newer(found.host.sandbox_version)
         return found
 
-    return Call(specifications_.request(), parse)
+    return Call(specifications.request(), parse)
 
 
 def server_version() -> Call[str]:
@@ -87,24 +81,30 @@ def server_version() -> Call[str]:
 
 
 def usage() -> Call[Usage]:
-    return Call(usage_.request(), usage_.parse)
+    from sandbox_client.api.sandbox import usage
+
+    return Call(usage.request(), usage.parse)
 
 
 def libraries() -> Call[Libraries]:
-    return Call(libraries_.request(), libraries_.parse)
+    from sandbox_client.api.sandbox import libraries
+
+    return Call(libraries.request(), libraries.parse)
 
 
 def execute(
     config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any], environ: EnvironmentSource | None
 ) -> Call[ExecutionResult]:
+    from sandbox_client.api.sandbox import execute
+
     config = checked(config)
     if environ is None:
-        return Call(execute_.request(config), execute_.parse)
+        return Call(execute.request(config), execute.parse)
     from .environment import open_environment  # here, for archives take long to be imported
 
     upload = open_environment(environ)
     try:
-        return Call(execute_.request(config, upload), execute_.parse, uploads=(upload,))
+        return Call(execute.request(config, upload), execute.parse, uploads=(upload,))
     except BaseException:
         upload.close()
         raise
@@ -116,6 +116,8 @@ def download(
     sink: BinaryIO,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> Call[None]:
+    from sandbox_client.api.sandbox import download_environment, download_file
+
     request = (
         download_environment.request(uuid) if path is None else download_file.request(uuid, path)
     )
@@ -123,6 +125,8 @@ def download(
 
 
 def check(uuid: UUID | str, path: str | None) -> Call[int]:
+    from sandbox_client.api.sandbox import check_environment, check_file
+
     if path is None:
         return Call(check_environment.request(uuid), check_environment.parse, not_found=0)
     return Call(check_file.request(uuid, path), check_file.parse, not_found=0)
@@ -133,18 +137,26 @@ def exists(uuid: UUID | str, path: str | None) -> Call[bool]:
 
 
 def load(environ: Mapping[str, Any]) -> Call[dict[str, Any]]:
-    return Call(load_.request(environ), load_.parse)
+    from sandbox_client.api.loader import load
+
+    return Call(load.request(environ), load.parse)
 
 
 def demo(environ: Mapping[str, Any]) -> Call[dict[str, Any]]:
-    return Call(demo_.request(environ), demo_.parse)
+    from sandbox_client.api.loader import demo
+
+    return Call(demo.request(environ), demo.parse)
 
 
 def playexo(config: Mapping[str, Any], environ: Mapping[str, Any]) -> Call[dict[str, Any]]:
-    return Call(playexo_.request(config, environ), playexo_.parse)
+    from sandbox_client.api.loader import playexo
+
+    return Call(playexo.request(config, environ), playexo.parse)
 
 
 def exec(datas: Mapping[str, Any]) -> Call[dict[str, Any]]:  # noqa: A001 (the old client's name)
+    from sandbox_client.api.loader import exec_
+
     # As the old client sends them: "True" and "None", not JSON's words.
     plain = (bool, int, float, type(None))
     fields = {
@@ -163,6 +175,7 @@ def request(
     params: Mapping[str, Any] | None,
     parse: Callable[[httpx.Response], T],
 ) -> Call[T]:
+
     if json is not None and (fields or files):
         raise TypeError("a request has one body: give json, or fields and files")
     shown = re.split("[?#]", path)[0]

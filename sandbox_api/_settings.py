@@ -7,9 +7,9 @@ import errno
 import functools
 import numbers
 import os
-import platform
 import re
 import ssl
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
-USER_AGENT = f"sandbox-api/{__version__} python/{platform.python_version()}"
+USER_AGENT = f"sandbox-api/{__version__} python/{'.'.join(map(str, sys.version_info[:3]))}"
 
 RETRIES = 2
 
@@ -221,12 +221,12 @@ class Settings:
         }
 
     def _context(self) -> ssl.SSLContext:
-        verify = self.options.get("verify", True)
+        verify: Any = self.options.get("verify", True)
         cert: Any = self.options.get("cert")
-        chain: list[Any] = [cert] if isinstance(cert, (str, os.PathLike)) else [*(cert or ())]
-        for path in [verify, *chain[:2]]:
+        chain: list[Any] = [cert] if is_path(cert) else [*(cert or ())]
+        for path in (verify, *chain[:2]):
             # OpenSSL does not tell which one is missing.
-            if isinstance(path, (str, os.PathLike)) and not os.path.exists(path):  # noqa: PTH110
+            if is_path(path) and not os.path.exists(path):  # noqa: PTH110
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         if isinstance(verify, ssl.SSLContext):
             context = verify
@@ -234,7 +234,7 @@ class Settings:
             # Loading the authorities takes 20 ms, which http:// never needs. A context that trusts
             # nobody is free, and fails closed.
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        elif isinstance(verify, (str, os.PathLike)):
+        elif is_path(verify):
             place: Any = {"capath" if os.path.isdir(verify) else "cafile": verify}  # noqa: PTH112
             context = ssl.create_default_context(**place)
         elif verify and not cert:
@@ -267,6 +267,11 @@ def token_for(socket: str | None, options: ClientOptions, given: object) -> str 
 def _usual_context(trust_env: bool) -> ssl.SSLContext:
     """Return the one context of this process that trusts the usual authorities."""
     return httpx.create_ssl_context(trust_env=trust_env)
+
+
+def is_path(value: Any) -> bool:
+    """Tell whether a value is the path of a file or folder."""
+    return isinstance(value, (str, os.PathLike))
 
 
 def redacted(url: str) -> str:
