@@ -52,6 +52,32 @@ class NotAsked(Stale):
     """It is not, for the server does not ask for bodies."""
 
 
+class Socket(socket.socket):
+    """A socket that an event loop may watch, and read ahead."""
+
+    ahead: bytes | OSError | None = None
+    """What has been read, or why that failed."""
+
+    watch: Any = None
+    """What watches it, to be stopped before it is closed."""
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        ahead, self.ahead = self.ahead, None
+        if ahead is None:
+            return super().recv(size, flags)
+        if isinstance(ahead, OSError):
+            raise ahead
+        return ahead
+
+    def stop_watching(self) -> None:
+        if self.watch is not None:
+            self.watch.stop()
+
+    def close(self) -> None:
+        self.stop_watching()
+        super().close()
+
+
 class Connection:
     """A connection to a server, for one request at a time."""
 
@@ -352,7 +378,7 @@ def connect_to(address: Address, seconds: float | None) -> Generator[Step, Any, 
     family, place = address
     until = None if seconds is None else time.monotonic() + seconds
     with contextlib.ExitStack() as stack:
-        made = socket.socket(family, socket.SOCK_STREAM)
+        made = Socket(family, socket.SOCK_STREAM)
         stack.callback(made.close)
         try:
             made.setblocking(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -12,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 
+from ._connection import READ_SIZE, Socket
 from ._lighter import About, Lighter, traced
 from ._pool import Body, Pool
 from ._resolver import numeric
@@ -54,6 +56,12 @@ async def ready(step: Ready) -> int:
 
 async def ready_in_asyncio(step: Ready) -> int:
     """Wait as anyio does, without the tasks that it takes for that."""
+    if isinstance(step.socket, Socket):
+        if step.events == READ:
+            watch: Watch = step.socket.watch or Watch(step.socket)
+            step.socket.watch = watch
+            return await watch.wait(step.seconds)
+        step.socket.stop_watching()
     loop = asyncio.get_running_loop()
     future: asyncio.Future[int] = loop.create_future()
     descriptor = step.socket.fileno()
@@ -73,6 +81,55 @@ async def ready_in_asyncio(step: Ready) -> int:
             loop.remove_writer(descriptor)
         if timer is not None:
             timer.cancel()
+
+
+class Watch:
+    """Waits for what comes over a socket again and again.
+
+    To tell a loop of a socket, and to take that back, takes it as long as all else that it does for
+    a wait. So it is told once, and what comes is read at once, or the loop would tell it again.
+    """
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self._told = False
+        self._waiting: asyncio.Future[int] | None = None
+
+    async def wait(self, seconds: float | None) -> int:
+        future: asyncio.Future[int] = self._loop.create_future()
+        self._waiting = future
+        if not self._told:
+            self._loop.add_reader(self._socket.fileno(), self._read)
+            self._told = True
+        timer = None
+        if seconds is not None:
+            timer = self._loop.call_later(min(seconds, LONGEST), settle, future, 0)
+        try:
+            return await future
+        finally:
+            self._waiting = None
+            if timer is not None:
+                timer.cancel()
+
+    def stop(self) -> None:
+        # A forked child shares what the loop of its parent waits on.
+        if self._told and not self._loop.is_closed() and self._process == os.getpid():
+            self._loop.remove_reader(self._socket.fileno())
+        self._told = False
+
+    def _read(self) -> None:
+        if self._waiting is None or self._waiting.done():
+            self.stop()  # nobody would read it
+            return
+        try:
+            self._socket.ahead = self._socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._socket.ahead = error
+        self._waiting.set_result(READ)
 
 
 def settle(future: asyncio.Future[int], found: int) -> None:

@@ -792,7 +792,7 @@ class ASandbox:
 
     def _bounded(self, exchange: Exchange[Any]) -> AbstractContextManager[None]:
         # Our own client bounds each step by what is left, as in the other flavour.
-        return UNBOUNDED if getattr(self._client(), "light", False) else bounded(exchange)
+        return UNBOUNDED if getattr(self._made, "light", False) else bounded(exchange)
 
     async def _send(self, exchange: Exchange[Any]) -> httpx.Response:
         # No step takes longer than what is left of the call, so that the slow one is named.

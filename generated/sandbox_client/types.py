@@ -141,6 +141,7 @@ def date_time(value: Any) -> datetime:
 def array(read: Reader, least: int = 0, most: int | None = None) -> Reader:
     """Return a reader of arrays whose items are read by `read`."""
 
+    plain = PLAIN.get(read)
     model: type[Model] | None = getattr(read, "__self__", None)
 
     def read_array(value: Any) -> list[Any]:
@@ -149,7 +150,7 @@ def array(read: Reader, least: int = 0, most: int | None = None) -> Reader:
             few, count = len(items) < least, least if len(items) < least else most
             bound = f"at {'least' if few else 'most'} {count} item{'s' * (count != 1)}"
             raise DescriptionError(Fault(f"must have {bound}, not {len(items)}"))
-        if {*map(type, items)} == {PLAIN.get(read)}:  # in one go
+        if plain and {*map(type, items)} == {plain}:  # in one go
             return [*items]
         if model and len(items) >= MANY:
             models = model._alike(items)  # pyright: ignore[reportPrivateUsage]

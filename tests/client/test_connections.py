@@ -321,6 +321,110 @@ def test_transports_are_context_managers(run: Callable[..., Any], raw_server: Ra
     run(main)
 
 
+# What an event loop is told of.
+
+
+def watched() -> list[int]:
+    """Return the descriptors that this loop of asyncio waits for, but its own."""
+    loop: Any = asyncio.get_running_loop()
+    return [each for each in loop._selector.get_map() if each != loop._ssock.fileno()]
+
+
+def late(connection: socket.socket, _: bytes) -> None:
+    """Answer when the client surely waits."""
+    time.sleep(0.05)
+    connection.sendall(MISSING)
+
+
+def test_loop_is_told_once_of_a_connection(raw_server: RawServer) -> None:
+    raw_server.answer = late
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url, retries=0) as sandbox:
+            told: set[tuple[int, ...]] = set()
+            for _ in range(3):
+                await sandbox.check("x")
+                told.add(tuple(watched()))
+            assert len(told) == 1
+            assert len(told.pop()) == 1
+        assert not watched()
+        # What is told, and was not closed, is not kept by the loop.
+        sandbox = ASandbox(raw_server.url, retries=0)
+        await sandbox.check("x")
+        assert watched()
+        with pytest.warns(ResourceWarning, match="was not closed"):
+            del sandbox
+        assert not watched()
+
+    asyncio.run(main())
+    assert raw_server.accepted == 2
+
+
+@pytest.mark.parametrize("unasked", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"])
+def test_loop_does_not_turn_over_an_idle_connection(unasked: bytes, raw_server: RawServer) -> None:
+    idle: list[socket.socket] = []
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        idle.append(connection)
+        late(connection, request)
+
+    raw_server.answer = answer
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url, retries=0) as sandbox:
+            await sandbox.check("x")
+            assert watched()
+            idle[0].sendall(unasked)
+            idle[0].shutdown(socket.SHUT_RDWR)
+            for _ in range(200):
+                await asyncio.sleep(0.01)
+                if not watched():
+                    break
+            assert not watched()
+            await sandbox.check("x")
+
+    asyncio.run(main())
+    assert raw_server.accepted == 2
+
+
+def test_large_upload_over_a_connection_that_is_watched(raw_server: RawServer) -> None:
+    raw_server.answer = reply("200 OK", '{"status": 0, "execution": [], "total_time": 1}')
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url, 60, retries=0) as sandbox:
+            for size in (1, 16 << 20, 1):
+                await sandbox.execute({"commands": ["true"]}, io.BytesIO(os.urandom(size)))
+            assert len(watched()) == 1
+
+    asyncio.run(main())
+    assert raw_server.accepted == 1
+    assert len(raw_server.requests[1]) > 16 << 20
+
+
+def test_forked_child_spares_what_the_parents_loop_waits_for(raw_server: RawServer) -> None:
+    raw_server.answer = late
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url, 20, retries=0) as sandbox:
+            await sandbox.check("x")
+            client: Any = sandbox._client()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+                child = os.fork()
+            if not child:
+                try:
+                    abandon(client)
+                    os._exit(0)
+                finally:
+                    os._exit(2)
+            _, status = os.waitpid(child, 0)  # noqa: ASYNC222
+            assert os.waitstatus_to_exitcode(status) == 0
+            await sandbox.check("x")
+
+    asyncio.run(main())
+    assert raw_server.accepted == 1
+
+
 # A client of the user's own, of httpx's own connections.
 
 
