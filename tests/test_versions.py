@@ -28,7 +28,7 @@ def old_name(monkeypatch: pytest.MonkeyPatch) -> None:
         exec(code, {"__name__": "sandbox_api.inside", "deprecate": _deprecation.deprecate})
         return {}
 
-    monkeypatch.setattr("sandbox_api._operations.usage_.parse", answer)
+    monkeypatch.setattr("sandbox_client.api.sandbox.usage.parse", answer)
 
 
 @pytest.mark.usefixtures("old_name")

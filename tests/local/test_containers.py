@@ -386,7 +386,7 @@ def test_the_end_of_a_server_leaves_no_container(engine: Given) -> None:
     with Client(server) as client:
         client.run("true")
         number = pid(client)
-    assert engine.containers(number)
+    wait_for(lambda: bool(engine.containers(number)))  # one is made ahead
     server.stop()
     assert engine.containers(number) == []
 
