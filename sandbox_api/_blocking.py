@@ -119,10 +119,6 @@ class Transport(Pool, httpx.HTTPTransport):
 class Client(Lighter, httpx.Client):
     """httpx's client over such a transport."""
 
-    def __init__(self, path: str | None, **options: Any) -> None:
-        self._path = path
-        super().__init__(**options)
-
     # Not given to it: a client that is given a transport doesn't look for proxies.
     def _init_transport(self, *_: Any, **options: Any) -> Transport:
         return Transport(options["verify"], self._path)

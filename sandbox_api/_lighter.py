@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 class Lighter:
     """What both clients share; where something asks for more, all is left to httpx."""
 
-    _common: httpx.Headers | None = None
+    def __init__(self, path: str | None, **options: Any) -> None:
+        self._path = path  # of a Unix socket, if that leads to the server
+        self._common: httpx.Headers | None = None
+        super().__init__(**options)
 
     @property
     def light(self) -> bool:

@@ -240,10 +240,6 @@ class AsyncTransport(Pool, httpx.AsyncHTTPTransport):
 class AsyncClient(Lighter, httpx.AsyncClient):
     """httpx's client over such a transport."""
 
-    def __init__(self, path: str | None, **options: Any) -> None:
-        self._path = path
-        super().__init__(**options)
-
     # Not given to it: a client that is given a transport doesn't look for proxies.
     def _init_transport(self, *_: Any, **options: Any) -> AsyncTransport:
         return AsyncTransport(options["verify"], self._path)
