@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LONGEST_NAME = 255
 LONGEST_PATH = 4095
 
+# What Python reads and writes of an integer, 4300 digits, in bits.
+LONGEST_NUMBER = 14_284
+
 
 def checked(config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any]) -> ExecuteConfig:
     """Return a configuration of `execute` that keeps the description, as plain JSON.
@@ -62,7 +65,9 @@ def _plain(value: Any, place: tuple[Any, ...], faults: list[Fault]) -> Any:
         return [_plain(each, (*place, index), faults) for index, each in enumerate(items)]
     if isinstance(value, UUID) and place == ("environment",):
         return str(value)
-    if value is not None and not isinstance(value, (str, int, float)):
+    if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:
+        faults.append(Fault("must be a number of at most 4300 digits", place))
+    elif value is not None and not isinstance(value, (str, int, float)):
         faults.append(Fault(f"must be a JSON value, not {reprlib.repr(value)}", place))
     return value
 

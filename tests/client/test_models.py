@@ -346,6 +346,7 @@ def test_valid_config(config: dict[str, Any]) -> None:
             {"commands": ["a"], "other": UUID(SAVED["environment"])},
             "other: must be a JSON value, not UUID(",
         ),
+        ({"commands": ["a"], "environ": {"A": 10**4400}}, "environ.A: must be a number of at most"),
         ({"commands": ["a"], "unknown": CIRCLE}, "must not be nested more than 100 deep"),
         ([], "the value: must be an object, not []"),
     ],
