@@ -82,8 +82,8 @@ class BlockingBody(Body, httpx.SyncByteStream):
     """The body of a reply."""
 
     def __iter__(self) -> Iterator[bytes]:
-        while not self.ended:
-            yield block(self.read())
+        while data := block(self.read()):
+            yield data
 
     def close(self) -> None:
         self.end()

@@ -1,4 +1,4 @@
-"""One connection to a server: HTTP/1.1 by h11, over a socket that never blocks."""
+"""One connection to a server: HTTP/1.1 over a socket that never blocks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-import h11
 import httpx
 
 from ._deadline import left
+from ._http import Reply, Unsendable, chunk, head
 from ._steps import READ, WRITE, Checkpoint, LookUp, Pause, Ready
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Iterator
 
+    from ._http import Headers
     from ._resolver import Address
     from ._steps import Step
 
@@ -30,17 +31,12 @@ CONTINUE = 1.0
 # sent again after one.
 SILENCE = 2.0
 
-# Most that is read at once, in bytes, and longest head of a reply.
+# Most that is read at once, in bytes.
 READ_SIZE = 64 * 1024
-HEAD_SIZE = 100 * 1024
-
-# How most servers ask for a body.
-ASKED = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 IN_PROGRESS = {errno.EINPROGRESS, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
 
 Origin = tuple[bytes, bytes, int]
-Headers = list[tuple[bytes, bytes]]
 Timeouts = dict[str, float | None]
 
 
@@ -84,23 +80,20 @@ class Connection:
     def __init__(self, socket: socket.socket, origin: Origin) -> None:
         self.origin = origin
         """Scheme, host and port of the server."""
-        self.response: h11.Response | None = None
-        """The head of the reply, when it has come."""
-        self.ended = False
-        """Whether the reply has come whole."""
+        self.reply = Reply("")
+        """What has come of the reply to its request."""
         self.used = False
         """Whether it served a request before."""
         self.since = 0.0
         """Since when it is idle, on the monotonic clock."""
         self._socket = socket
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_SIZE)
         self._heard = False
-        self._unframed = False
+        self._sent = False  # the request, whole
 
     def ask(
-        self, request: httpx.Request, headers: Headers, timeouts: Timeouts, *, body: bool
+        self, request: httpx.Request, headers: Headers, length: int | None, timeouts: Timeouts
     ) -> Generator[Step, Any, None]:
-        """Send a request, which has a body or not, and read the head of the reply.
+        """Send a request, whose body is that long or in chunks, and read the head of the reply.
 
         A server may be closing a connection that was idle as a request is sent, and nobody could
         tell whether it read that. So there, a request with a body goes as far as its head first,
@@ -111,62 +104,45 @@ class Connection:
             httpx.NetworkError, httpx.RemoteProtocolError: it broke, or is not HTTP.
         """
         writing, reading = timeouts.get("write"), timeouts.get("read")
-        stream = cast("Iterable[bytes]", request.stream)
-        expecting = self.used and body
+        expecting = self.used and length != 0
         if expecting:
             headers = [*headers, (b"Expect", b"100-continue")]
-        self.response, self.ended, self._heard = None, False, False
+        self.reply = reply = Reply(request.method)
+        self._heard = self._sent = False
+        pending = head(request.method, request.url.raw_path, headers)
         try:
-            pending = self._send(
-                h11.Request, method=request.method, target=request.url.raw_path, headers=headers
-            )
             if expecting:
                 yield from self._write(pending, writing)
                 yield from self._wait_to_continue(reading)
                 pending = b""
-            if self.response is None:
+            if not reply.status:
                 expecting = False
                 # A server that refuses a body may close the connection, having said why.
                 with contextlib.suppress(httpx.WriteError):
-                    yield from self._write_body(pending, stream, writing)
-                yield from self._read_head(reading)
+                    stream = cast("Iterable[bytes]", request.stream)
+                    yield from self._write_rest(pending, stream, length, writing)
+                while not reply.status:
+                    reply.receive((yield from self._receive(reading)))
         except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
             # What has no body may be repeated, and is, if the server said nothing.
-            if expecting or (self.used and not body and not self._heard):
+            if expecting or (self.used and length == 0 and not self._heard):
                 raise Stale from error
             raise
-        # The real server answers HEAD with a body, where it announces no length.
-        self._unframed = request.method == "HEAD" and b"content-length" not in dict(
-            cast("h11.Response", self.response).headers
-        )
 
     def read(self, timeout: float | None) -> Generator[Step, Any, bytes]:
         """Read what has come of the reply's body, at least something; nothing at its end."""
-        chunks: list[bytes] = []
-        while not self.ended:
-            event = self._next_event()
-            if isinstance(event, h11.Data):
-                chunks.append(event.data)
-            elif event is not h11.NEED_DATA:
-                self.ended = True
-            elif chunks:
-                break
-            else:
-                data = yield from self._receive(timeout)
-                self._http.receive_data(data)
-                if len(data) == READ_SIZE:
-                    yield Checkpoint()
-        return b"".join(chunks)
+        while not (found := self.reply.take()) and not self.reply.ended:
+            data = yield from self._receive(timeout)
+            self.reply.receive(data)
+            if len(data) == READ_SIZE:
+                yield Checkpoint()
+        return found
 
     def recycle(self) -> bool:
         """Make it ready for another request, if it can be."""
-        states = (self._http.our_state, self._http.their_state)
-        if self._unframed or states != (h11.DONE, h11.DONE) or self._http.trailing_data[0]:
-            return False
-        self._http.start_next_cycle()
-        self.used = True
+        self.used = self._sent and self.reply.ended and self.reply.reusable
         self.since = time.monotonic()
-        return True
+        return self.used
 
     @property
     def alive(self) -> bool:
@@ -202,37 +178,34 @@ class Connection:
                 data = yield from self._receive(max(until - time.monotonic(), 0))
             except httpx.ReadTimeout:
                 raise NotAsked from None
-            if data == ASKED and not self._unread:  # h11 need not look at it
+            self.reply.receive(data)
+            if self.reply.status == 417:  # RFC 9110, 15.5.18: it can't do this
+                raise NotAsked
+            if self.reply.status or self.reply.asked:
                 return
-            self._http.receive_data(data)
-            while (event := self._next_event()) is not h11.NEED_DATA:
-                if isinstance(event, h11.InformationalResponse):
-                    if event.status_code == 100:
-                        return
-                elif isinstance(event, h11.Response):
-                    if event.status_code == 417:  # RFC 9110, 15.5.18: it can't do this
-                        raise NotAsked
-                    self.response = event
-                    return
 
-    def _write_body(
-        self, pending: bytes, stream: Iterable[bytes], timeout: float | None
+    def _write_rest(
+        self, pending: bytes, stream: Iterable[bytes], length: int | None, timeout: float | None
     ) -> Generator[Step, Any, None]:
-        """Send a body, in pieces of some size, until the server answers that it won't have it."""
-        size, chunks = 0, list[bytes]()
-        for chunk in stream:
-            chunks.append(chunk)
-            size += len(chunk)
-            if size >= READ_SIZE:
-                pending += self._send(h11.Data, data=b"".join(chunks))
+        """Send what is left of a request, until the server answers that it won't have it."""
+        total = 0
+        for data in gathered(stream):
+            total += len(data)
+            if length is not None and total > length:
+                raise Unsendable("its body became longer meanwhile")
+            pending += chunk(data) if length is None else data
+            if len(data) >= READ_SIZE:
                 yield from self._write(pending, timeout)
                 yield Checkpoint()
                 if self._refused:
                     return
-                pending, size, chunks = b"", 0, []
-        if chunks:
-            pending += self._send(h11.Data, data=b"".join(chunks))
-        yield from self._write(pending + self._send(h11.EndOfMessage), timeout)
+                pending = b""
+        if length is None:
+            pending += chunk(b"")
+        elif total < length:
+            raise Unsendable("its body became shorter meanwhile")
+        yield from self._write(pending, timeout)
+        self._sent = not self._refused
 
     def _write(self, data: bytes, timeout: float | None) -> Generator[Step, Any, None]:
         """Send data, listening meanwhile, until the server answers that it won't have it."""
@@ -266,31 +239,12 @@ class Connection:
         if not data:
             return False
         self._heard = True
-        self._http.receive_data(data)
-        while self.response is None and (event := self._next_event()) is not h11.NEED_DATA:
-            if isinstance(event, h11.Response):
-                self.response = event
-        return self.response is None
+        self.reply.receive(data)
+        return not self.reply.status
 
     @property
     def _refused(self) -> bool:
-        return self.response is not None and self.response.status_code >= 300
-
-    @property
-    def _unread(self) -> bool:
-        """Whether there is something of which h11 has yet to make something."""
-        return bool(self._http.trailing_data[0])
-
-    def _read_head(self, timeout: float | None) -> Generator[Step, Any, None]:
-        while self.response is None:
-            event = self._next_event() if self._unread else h11.NEED_DATA
-            if isinstance(event, h11.Response):
-                self.response = event
-            elif event is h11.NEED_DATA:
-                data = yield from self._receive(timeout)
-                if not data and self._http.their_state is h11.SEND_RESPONSE:
-                    raise httpx.RemoteProtocolError("no reply before it closed the connection")
-                self._http.receive_data(data)
+        return self.reply.status >= 300
 
     def _receive(self, timeout: float | None) -> Generator[Step, Any, bytes]:
         while True:
@@ -309,25 +263,19 @@ class Connection:
             if not (yield Ready(self._socket, events, seconds)):
                 raise httpx.ReadTimeout("the server sent nothing in time")
 
-    def _send(self, event: type[h11.Event], **parts: Any) -> bytes:
-        try:
-            return self._http.send(event(**parts)) or b""
-        except h11.LocalProtocolError as error:
-            raise httpx.LocalProtocolError(str(error)) from error
 
-    def _next_event(self) -> Any:
-        try:
-            return self._http.next_event()
-        except h11.RemoteProtocolError as error:
-            raise httpx.RemoteProtocolError(str(error)) from error
-
-
-def has_body(headers: Headers) -> bool:
-    """Tell whether a request with these headers has a body."""
-    return any(
-        value != b"0" if name.lower() == b"content-length" else name.lower() == b"transfer-encoding"
-        for name, value in headers
-    )
+def gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a body together, so that each is of some size, but the last."""
+    some: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        some.append(piece)
+        size += len(piece)
+        if size >= READ_SIZE:
+            yield b"".join(some)
+            some, size = [], 0
+    if size:
+        yield b"".join(some)
 
 
 def connect(

@@ -219,8 +219,11 @@ class Exchange(Generic[T]):
         attempt = self._last
         assert attempt is not None  # noqa: S101 (there is always a first attempt)
         if isinstance(attempt.failure, httpx.LocalProtocolError):
-            # What can't be sent may be a secret: neither its words nor itself are shown.
-            raise ConnectionFailed(f"{self.place}: the request is not valid HTTP") from None
+            from ._http import Unsendable
+
+            # What can't be sent may be a secret: others' words and causes may show it.
+            why = f": {attempt.failure}" if isinstance(attempt.failure, Unsendable) else ""
+            raise ConnectionFailed(f"{self.place}: the request is not valid HTTP{why}") from None
         if attempt.failure is not None:
             raise self._failed(attempt.failure) from attempt.failure
         response = attempt.response

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ._connection import NotAsked, Stale, connect, has_body
+from ._connection import NotAsked, Stale, connect
+from ._http import body_length
 from ._lighter import Response
 from ._steps import Signal
 
@@ -65,15 +66,14 @@ class Pool:
         except BaseException:
             self._leave_place()
             raise
-        response = connection.response
-        assert response is not None  # noqa: S101 (or there would be an exception)
+        reply = connection.reply
         return Response(
-            response.status_code,
-            headers=response.headers.raw_items(),
+            reply.status,
+            headers=reply.headers,
             stream=self._body(self, connection, timeouts.get("read")),
             extensions={
-                "http_version": b"HTTP/" + response.http_version,
-                "reason_phrase": response.reason,
+                "http_version": f"HTTP/{reply.version}".encode(),
+                "reason_phrase": reply.reason,
             },
         )
 
@@ -114,15 +114,15 @@ class Pool:
         url, headers = request.url, request.headers.raw
         scheme = url.raw_scheme
         origin = scheme, url.raw_host, url.port or (443 if scheme == b"https" else 80)
-        body = has_body(headers)
+        length = body_length(headers)
         connection = None
-        if self._asks if body else request.method in {"GET", "HEAD"}:
+        if self._asks if length != 0 else request.method in {"GET", "HEAD"}:
             connection = self._take_idle(origin)
         while True:
             if connection is None:
                 connection = yield from self._connect(origin, name, timeouts.get("connect"))
             try:
-                yield from connection.ask(request, headers, timeouts, body=body)
+                yield from connection.ask(request, headers, length, timeouts)
             except Stale as reason:
                 self._drop(connection)
                 self._asks = self._asks and not isinstance(reason, NotAsked)
@@ -208,13 +208,8 @@ class Body:
         self._timeout = timeout
         self._taken_back = False
 
-    @property
-    def ended(self) -> bool:
-        """Whether it has come whole."""
-        return self._connection.ended
-
     def read(self) -> Generator[Step, Any, bytes]:
-        """Read what has come of it."""
+        """Read what has come of it, at least something; nothing at its end."""
         return self._connection.read(self._timeout)
 
     def end(self) -> None:

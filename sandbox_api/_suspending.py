@@ -197,8 +197,8 @@ class SuspendingBody(Body, httpx.AsyncByteStream):
     """The body of a reply."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while not self.ended:
-            yield await suspend(self.read())
+        while data := await suspend(self.read()):
+            yield data
 
     async def aclose(self) -> None:
         self.end()

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BOUND = 0.6
+MIB = 1024 * 1024
 OK = reply("200 OK", '{"status": 0, "execution": [], "total_time": 0.1}')
 MISSING = reply("404 Not Found")
 TRUE = {"commands": ["true"]}
@@ -188,10 +189,28 @@ def test_idle_connection_that_is_reset(
 def test_what_is_no_http_is_not_sent(
     connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:
-    with pytest.raises(ConnectionFailed, match="not valid HTTP") as caught:
+    with pytest.raises(ConnectionFailed, match="not valid HTTP: the method or") as caught:
         connect(raw_server.url).request("GET SECRET", "x/")
     assert caught.value.__cause__ is None
     assert raw_server.requests == []
+
+
+@pytest.mark.parametrize(("size", "what"), [(MIB, "shorter"), (64 * MIB, "longer")])
+def test_environment_that_changes_while_it_is_sent(
+    size: int, what: str, connect: Callable[..., Sandbox], listener: socket.socket, tmp_path: Path
+) -> None:
+    path = tmp_path / "environment.tgz"
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        os.truncate(path, size)
+        while connection.recv(65536):
+            pass
+
+    path.write_bytes(b"\x1f\x8b")
+    os.truncate(path, 32 * MIB)
+    with served(serve, listener), pytest.raises(ConnectionFailed, match=f"body became {what}"):
+        connect(url_of(listener), 20, retries=0).execute(TRUE, path)
 
 
 def test_oldest_idle_connection_makes_room(
