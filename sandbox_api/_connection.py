@@ -31,8 +31,10 @@ CONTINUE = 1.0
 # sent again after one.
 SILENCE = 2.0
 
-# Most that is read at once, in bytes.
+# Most that is read at once, in bytes, and once a body is longer than that: such a buffer is fast to
+# fill, but slow to make for each small reply. A body is sent in pieces of the first.
 READ_SIZE = 64 * 1024
+BODY_SIZE = 256 * 1024
 
 IN_PROGRESS = {errno.EINPROGRESS, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
 
@@ -132,9 +134,9 @@ class Connection:
     def read(self, timeout: float | None) -> Generator[Step, Any, bytes]:
         """Read what has come of the reply's body, at least something; nothing at its end."""
         while not (found := self.reply.take()) and not self.reply.ended:
-            data = yield from self._receive(timeout)
+            data = yield from self._receive(timeout, BODY_SIZE)
             self.reply.receive(data)
-            if len(data) == READ_SIZE:
+            if len(data) >= READ_SIZE:
                 yield Checkpoint()
         return found
 
@@ -246,11 +248,11 @@ class Connection:
     def _refused(self) -> bool:
         return self.reply.status >= 300
 
-    def _receive(self, timeout: float | None) -> Generator[Step, Any, bytes]:
+    def _receive(self, timeout: float | None, size: int = READ_SIZE) -> Generator[Step, Any, bytes]:
         while True:
             seconds = left(timeout, httpx.ReadTimeout)
             try:
-                data = self._socket.recv(READ_SIZE)
+                data = self._socket.recv(size)
             except (BlockingIOError, ssl.SSLWantReadError):
                 events = READ
             except ssl.SSLWantWriteError:
