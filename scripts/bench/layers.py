@@ -18,9 +18,8 @@ from unittest.mock import patch
 
 import httpx
 
-from sandbox_api import ASandbox, _operations
+from sandbox_api import ASandbox, _http, _operations
 from sandbox_api._connection import Connection
-from sandbox_api._http import Reply, head
 from sandbox_client.api.sandbox import execute
 from sandbox_client.types import json_body
 
@@ -64,8 +63,8 @@ def exchange(headers: list[tuple[bytes, bytes]], reply: bytes) -> Callable[[], N
     """Return what makes a request of these, and takes its reply."""
 
     def once() -> None:
-        head("POST", b"/execute/", headers)
-        received = Reply("POST")
+        _http.head("POST", b"/execute/", headers)
+        received = _http.Reply("POST")
         received.receive(reply)
         received.take()
 
