@@ -107,6 +107,8 @@ class Reply:
         coding = fields.get(b"transfer-encoding", b"")
         if self.version not in {"1.0", "1.1"} or coding not in {b"", b"chunked"}:
             self._problem = "the reply is not in HTTP/1.1 as it was asked for"
+        if not VALUE(self.reason):  # which is shown
+            self._problem = "the status has characters that it may not have"
         self._framed = bool(coding) or b"content-length" in fields
         self.reusable = self._parser.should_keep_alive()
         self.ended = self._of_head

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import weakref
 from typing import TYPE_CHECKING
 
+import h11
 import httpx
 import pytest
 
@@ -97,6 +99,7 @@ def test_head_of_a_reply(size: int) -> None:
         b"SSH-2.0-OpenSSH\r\n",
         b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 \x1b[2J\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 101 Switching\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n",
         OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nab",
@@ -152,6 +155,67 @@ def test_reply_without_end(start: bytes, more: bytes) -> None:
     pieces = [start or more, *[more * (1000 // len(more))] * (2 * HEAD_SIZE // 1000)]
     with pytest.raises(httpx.RemoteProtocolError, match="too long"):
         received(pieces)
+
+
+WHOLE = [
+    OK + b"Content-Length: 5\r\nX-A: b c\r\n\r\nhello",
+    CHUNKED + b"3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nT: u\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Connection: close\r\nContent-Length: 1\r\n\r\na",
+    b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
+    b"HTTP/1.1 304 Same\r\nContent-Length: 7\r\n\r\n",
+]
+TOKENS = [b"\r\n", b"\n", b" ", b":", b"\0", b"1", b"f" * 9, b"-", b"HTTP/1.1 ", b"101", b"gzip, "]
+TOKENS += [b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"]
+
+
+def read_by_h11(data: bytes, method: str) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method=method, target=b"/", headers=[(b"Host", b"x")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(data)
+    connection.receive_data(b"")
+    status, headers, body = 0, [], b""
+    try:
+        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.Response):
+                status, headers = event.status_code, [*event.headers]
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif not isinstance(event, h11.InformationalResponse):
+                return None
+    except h11.RemoteProtocolError:
+        return None
+    return status, headers, body
+
+
+def read_by_us(
+    data: bytes, method: str, size: int
+) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+    try:
+        reply, body = received(in_pieces(data, size), method)
+        if not reply.ended:
+            reply.receive(b"")
+    except httpx.RemoteProtocolError:
+        return None
+    return reply.status, [(name.lower(), value) for name, value in reply.headers], body
+
+
+def test_what_h11_accepts_too_is_read_alike() -> None:
+    chance = random.Random(1)
+    alike = 0
+    for _ in range(10_000):
+        data = chance.choice(WHOLE)
+        for _ in range(chance.randrange(1, 4)):
+            at = chance.randrange(len(data))
+            changed = chance.choice([*TOKENS, b"", chance.randbytes(1)])
+            data = data[:at] + changed + data[at + chance.randrange(5) :]
+        method = chance.choice(["GET", "HEAD"])
+        ours = read_by_us(data, method, chance.choice([1, 5, 1000]))
+        theirs = read_by_h11(data, method)
+        if ours and theirs:
+            assert ours == theirs, data
+            alike += 1
+    assert alike > 1000
 
 
 def test_long_body_is_not_too_long() -> None:
