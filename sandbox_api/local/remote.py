@@ -86,6 +86,8 @@ class Remote(Room):
     def __init__(self, url: str, lifetime: float, max_storage: int | None = None) -> None:
         super().__init__(lifetime, max_storage)
         self._holds = 0.0
+        self._since = 0.0  # when the count on record was begun
+        self._added: dict[str, tuple[float, int]] = {}  # since then: when, and how large
         self._room = threading.Semaphore(ASKED)
         kind = url.partition("://")[0]
         self._whole = kind in OBJECTS
@@ -144,7 +146,7 @@ class Remote(Room):
             self._ask(file.close, seconds=FINISH)
             if first != path:
                 self._ask(self._files.mv, first, path, seconds=FINISH)
-            self._settle(upload)
+            self._settle(str(identifier), upload)
         except BaseException as error:
             self._abandon(file, {first, path})
             if isinstance(error, Unreachable):
@@ -164,12 +166,16 @@ class Remote(Room):
     def _count(self, seconds: float) -> list[Found]:
         started = time.monotonic()
         found = self._list(self._root, seconds)
-        kept = [each for each in found if not each.unfinished]
+        sizes = {each.identifier: each.size for each in found if not each.unfinished}
         with self._lock:
-            self.count = len(kept)
-            self.stored = sum(each.size for each in kept)
-            now = time.monotonic()
-            self._holds = now + max(FRESH, PACE * (now - started))
+            if started > self._since:  # or another, begun later, has told more already
+                self._since = started
+                # What was added meanwhile is in the list, or not.
+                self._added = {key: each for key, each in self._added.items() if each[0] >= started}
+                sizes = {key: size for key, (_, size) in self._added.items()} | sizes
+                self.count, self.stored = len(sizes), sum(sizes.values())
+                now = time.monotonic()
+                self._holds = now + max(FRESH, PACE * (now - started))
         return found
 
     def _list(self, folder: str, seconds: float | None = None) -> list[Found]:
@@ -232,9 +238,10 @@ class Remote(Room):
         self._look()
         super()._take(size)
 
-    def _settle(self, upload: Upload) -> None:
+    def _settle(self, identifier: str, upload: Upload) -> None:
         """Count what was added; raise Refusal when others took the room at the same time."""
         with self._lock:
+            self._added[identifier] = time.monotonic(), upload.taken
             self.count += 1
             self.stored += upload.taken
             self._writing -= upload.taken
@@ -244,7 +251,9 @@ class Remote(Room):
             # Whoever comes last sees all that were added, and so gives way.
             self._count(FINISH)
             if self.stored > most:
-                self._holds = 0.0
+                with self._lock:
+                    self._holds = 0.0
+                    self._added.pop(identifier, None)
                 raise full(most)
 
     def _look(self) -> None:
@@ -304,6 +313,11 @@ class Found:
     expire: float
     unfinished: bool
     read: Callable[[int, int], bytes]
+
+    @property
+    def identifier(self) -> str:
+        """Its id."""
+        return self.path.split("/")[-2]
 
     def open(self, _mode: Literal["rb"]) -> BinaryIO:
         """Open its archive; nothing is fetched before it is read."""

@@ -160,7 +160,8 @@ def test_no_part_of_an_upload_is_left_on_s3(s3: S3, monkeypatch: pytest.MonkeyPa
     assert "Uploads" not in s3.client("list_multipart_uploads", Bucket=BUCKET)
 
 
-def test_saves_at_once_share_the_room() -> None:
+def test_saves_at_once_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "FRESH", 60.0)  # for a busy machine
     store = Remote(f"memory://{uuid.uuid4().hex}", DAY, 10_000)
     barrier = threading.Barrier(8)
 
@@ -176,6 +177,30 @@ def test_saves_at_once_share_the_room() -> None:
         assert sorted(pool.map(save, range(8))) == [200] * 3 + [507] * 5
     store.sweep()
     assert (store.count, store.stored, store._writing) == (3, 9000, 0)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_is_added_while_all_is_counted(
+    seen: bool, counted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts once, whether that list has it or not, and another was made meanwhile or not."""
+    store = Remote(f"memory://{uuid.uuid4().hex}", DAY, 10_000)
+    listed = store._list
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(store, "_list", listed)
+        found = listed(*arguments)
+        store.add(writing(bytes(3000)))
+        if counted:
+            store.sweep()
+        return listed(*arguments) if seen else found
+
+    monkeypatch.setattr(store, "_list", slow)
+    store.sweep()
+    assert (store.count, store.stored, store._writing) == (1, 3000, 0)
+    store.sweep()
+    assert (store.count, store.stored, store._added) == (1, 3000, {})
 
 
 def test_servers_share_the_room(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
