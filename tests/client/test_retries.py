@@ -167,8 +167,9 @@ def test_server_that_comes_up_late(connect: Callable[..., Sandbox]) -> None:
     sandbox = connect(f"http://127.0.0.1:{port}", retries=100)
 
     def late() -> None:
-        with RawServer(port) as server:
-            server.answer = OK
+        server = RawServer(port)
+        server.answer = OK
+        with server:
             came.wait(20)
 
     came = threading.Event()
