@@ -23,6 +23,7 @@ from .shared import (
     print_json,
     print_table,
     read_config,
+    seconds,
     transfer,
     uploading,
 )
@@ -63,7 +64,12 @@ StoredUrl = Annotated[
 ]
 Timeout = Annotated[
     float,
-    typer.Option(metavar="SECONDS", min=0, help="How long to wait for the server; 0 is for ever."),
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        callback=seconds,
+        help="How long to wait for the server; 0 is for ever.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Uuid = Annotated[str, typer.Argument(metavar="UUID", help="Id of the stored environment.")]
@@ -292,7 +298,10 @@ def specs(url: Url = None, timeout: Timeout = 60, as_json: Json = False) -> None
 def usage(
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, until Ctrl+C.")] = False,
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Between two looks, with --watch.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, callback=seconds, help="Between two looks, with --watch."
+        ),
     ] = 1,
     url: Url = None,
     timeout: Timeout = 60,
@@ -521,7 +530,12 @@ def serve(
     ] = None,
     wait: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0, help="How long others wait before they get 503."),
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            callback=seconds,
+            help="How long others wait before they get 503.",
+        ),
     ] = 2,
     log_format: Annotated[
         Literal["text", "json", "none"], typer.Option(help="How to log requests.")
@@ -532,7 +546,7 @@ def serve(
     Asked to end, by Ctrl+C or SIGTERM, it finishes what runs; asked twice, it does not.
     """
     from sandbox_api import LocalSandboxError
-    from sandbox_api._local import serve
+    from sandbox_api._local import WrongSetting, serve
 
     try:
         serve(
@@ -548,6 +562,8 @@ def serve(
             wait=wait,
             log_format=log_format,
         )
+    except WrongSetting as error:
+        fail(error, USAGE)
     except LocalSandboxError as error:
         fail(error, UNAVAILABLE)
 
