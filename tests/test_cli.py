@@ -421,6 +421,9 @@ def test_completion(shell: str) -> None:
     assert "execute" in done.stdout
     assert run("completion", SHELL="/bin/tcsh").returncode == 2
     assert "_sandbox_api_completion" in run("completion", SHELL="/usr/bin/bash").stdout
+    # typer has options for the same.
+    assert "completion" not in run("--help").stdout.partition("Commands:")[0]
+    assert run("--show-completion").returncode == 2
 
 
 def test_help_is_quick() -> None:

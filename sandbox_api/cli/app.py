@@ -41,6 +41,10 @@ class Commands(typer.core.TyperGroup):
         with failures():
             return super().invoke(ctx)
 
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options, but typer's of completion, for which there is a command."""
+        return [each for each in super().get_params(ctx) if "_completion" not in str(each.name)]
+
 
 app = typer.Typer(
     cls=Commands,
@@ -467,7 +471,9 @@ def doctor(
 def completion(
     shell: Annotated[
         Literal["bash", "zsh", "fish"] | None,
-        typer.Argument(help="By default, the one in $SHELL.", show_default=False),
+        typer.Argument(
+            metavar="[bash|zsh|fish]", help="By default, the one in $SHELL.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Print what makes a shell complete these commands.
