@@ -19,6 +19,7 @@ from sandbox_api import Sandbox, __version__
 from .conftest import BARE
 from .servers import RawServer, reply
 
+ROOT = Path(__file__).parents[1]
 PROGRAM = Path(sysconfig.get_path("scripts"), "sandbox-api")
 
 
@@ -231,6 +232,15 @@ def test_version_and_help() -> None:
     assert "75 server overloaded" in " ".join(helped.split())
     assert "..." not in helped.partition("Commands:")[2]  # none is cut
     assert "124" in run("execute", "--help").stdout
+
+
+def test_every_command_is_on_the_page_about_them() -> None:
+    table = (ROOT / "docs/cli.md").read_text(encoding="utf-8").partition("## Exit codes")[0]
+    commands = re.findall(
+        r"^  (\w+) ", run("--help").stdout.partition("Commands:")[2], re.MULTILINE
+    )
+    assert "execute" in commands
+    assert [each for each in commands if f"`{each}" not in table] == []
 
 
 def test_serve_until_interrupted(tmp_path: Path) -> None:
