@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # What is built from; of the tests, which are many, only what the package has too.
 SOURCES = [
     *("pyproject.toml", "README.md", "LICENSE", ".gitignore"),
-    *("sandbox_api", "generated", "tests/recordings"),
+    *("sandbox_api", "generated", "tests/recordings", ".github"),
 ]
 
 
@@ -77,6 +77,7 @@ def test_nothing_that_was_built_is_in_it(dist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names += [name.partition("/")[2] for name in archive.getnames()]
     assert "README.md" in names
+    assert ".github/workflows/test.yml" in names  # tests of it are there
     assert not [name for name in names if name.startswith(("site/", "dist/"))]
 
 
