@@ -409,10 +409,20 @@ def test_package_of_an_extra_that_is_broken_is_told_as_that() -> None:
     assert "pip install" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["download", "ls", "check"])
-def test_stored_environments_need_a_server(command: str) -> None:
-    done = run(command, "872b604c-9cce-42e2-8888-9a0311f3a724")
+@pytest.mark.parametrize(
+    "arguments", [["download"], ["ls"], ["check"], ["execute", "true", "--environment"]]
+)
+def test_stored_environments_need_a_server(arguments: list[str]) -> None:
+    done = run(*arguments, "872b604c-9cce-42e2-8888-9a0311f3a724")
     assert (done.returncode, "--url" in done.stderr) == (2, True)
+
+
+def test_to_save_takes_a_server_too(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"commands": ["true"], "save": true}')
+    for arguments in (["true", "--save"], ["--config", str(config)]):
+        done = run("execute", *arguments)
+        assert (done.returncode, "--url" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("shell", ["bash", pytest.param("zsh", marks=pytest.mark.cluster("zsh"))])

@@ -167,7 +167,8 @@ def execute(
         wanted["environ"] |= _variables(variables)
     if not wanted.get("commands"):
         raise typer.BadParameter("give commands, or a --config that has some")
-    with connected(url, timeout) as sandbox, uploading(folder or env) as files:
+    connect = connected_to if wanted.get("save") or wanted.get("environment") else connected
+    with connect(url, timeout) as sandbox, uploading(folder or env) as files:
         done = sandbox.execute(wanted, files)
     if as_json:
         print_json(done)

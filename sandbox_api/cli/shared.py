@@ -92,11 +92,11 @@ def connected(url: str | None, timeout: float) -> Sandbox:
 
 
 def connected_to(url: str | None, timeout: float) -> Sandbox:
-    """Return a client of the server that is named; a private one would have stored nothing."""
+    """Return a client of the server that is named; a private one keeps nothing."""
     from sandbox_api import Sandbox
 
     if not url:
-        fail("which sandbox? Give its --url, or set SANDBOX_URL", USAGE)
+        fail("environments are kept by a server: give its --url, or set SANDBOX_URL", USAGE)
     return Sandbox(url, timeout)
 
 
