@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 Isolation = Literal["bubblewrap", "podman", "docker", "none"]
 
 
+class WrongSetting(LocalSandboxError):
+    """A local sandbox can not serve with these settings."""
+
+
 def start(isolation: Isolation, image: str | None) -> LocalServer:
     """Start a private local sandbox, with podman and docker in containers of an image.
 
@@ -34,14 +38,17 @@ def serve(**options: Any) -> None:
     """Serve a local sandbox over HTTP until interrupted, with the options of `local.serve`.
 
     Raises:
-        LocalSandboxError: it can not run here, or not with these options.
+        LocalSandboxError: it can not run here.
+        WrongSetting: it can not run with these options.
     """
     _need_extra("offapi", "platformdirs", "prometheus_client")
     from .local import IsolationError, SettingError, serve
 
     try:
         serve(**options)
-    except (IsolationError, SettingError, OSError) as error:
+    except SettingError as error:
+        raise WrongSetting(str(error)) from error
+    except (IsolationError, OSError) as error:
         raise LocalSandboxError(str(error)) from error
 
 

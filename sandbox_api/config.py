@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from sandbox_client.models import ExecuteConfigDict
 
+__all__ = ["validate", "validate_command"]
+
 # What a path may have on the systems that sandboxes run on, in bytes, which no schema can count.
 LONGEST_NAME = 255
 LONGEST_PATH = 4095

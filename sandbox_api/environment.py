@@ -35,6 +35,8 @@ from ._transfer import sendable
 from .exceptions import InvalidEnvironment
 
 __all__ = [
+    "MAX_MEMBERS",
+    "MAX_SIZE",
     "EnvironmentFile",
     "EnvironmentSource",
     "InvalidEnvironment",

@@ -19,6 +19,7 @@ from sandbox_api import Sandbox, __version__
 from .conftest import BARE
 from .servers import RawServer, reply
 
+ROOT = Path(__file__).parents[1]
 PROGRAM = Path(sysconfig.get_path("scripts"), "sandbox-api")
 
 
@@ -143,10 +144,12 @@ def test_server_that_never_answers(raw_server: RawServer) -> None:
         (["execute", "true", "-e", "SECRET"], "-e takes VAR=VALUE, not 'SECRET'"),
         (["execute", "true", "-e", "=3"], "-e takes VAR=VALUE, not '=3'"),
         (["execute", "true", "--timeout", "-1"], "'--timeout': -1.0 is not in the range"),
+        (["execute", "true", "--timeout", "nan"], "'--timeout': nan is no number of seconds"),
         (["execute", "true", "--dir", "none"], "'--dir': Directory 'none' does not exist"),
         (["execute", "true", "--env", "none"], "'--env': File 'none' does not exist"),
         (["execute", "--config", "none"], "'--config': File 'none' does not exist"),
         (["usage", "--watch", "--interval", "-1"], "'--interval': -1.0 is not in the range"),
+        (["usage", "--watch", "--interval", "inf"], "'--interval': inf is no number of seconds"),
         (["batch", "-", "--concurrency", "0"], "'--concurrency': 0 is not in the range"),
         (["batch", "none", "true"], "Path 'none' does not exist"),
         (["batch", "/", "true", "--base", "/", "--dask", "a:1"], "a base is stored on one server"),
@@ -154,6 +157,13 @@ def test_server_that_never_answers(raw_server: RawServer) -> None:
         (["serve", "--port", "99999"], "'--port': 99999 is not in the range"),
         (["serve", "--slots", "0"], "'--slots': 0 is not in the range"),
         (["serve", "--wait", "-1"], "'--wait': -1.0 is not in the range"),
+        (["serve", "--wait", "nan"], "'--wait': nan is no number of seconds"),
+        (["serve", "--max-storage", "much"], "sandbox-api: 'much' is no size"),
+        (["serve", "--image", "bash"], "Only podman and docker use an image"),
+        (["serve", "--host", "0.0.0.0", "--port", "0"], "must demand a token"),
+        (["serve", "--data", "s3://eve:secret@bucket"], "must have no password"),
+        (["verify", "--url", "http://127.0.0.1:1", "--rate", "-1"], "'--rate': -1.0 is not in"),
+        (["verify", "--url", "http://127.0.0.1:1", "--most", "0"], "'--most': 0 is not in"),
         (["no-such-command"], "No such command"),
     ],
 )
@@ -222,6 +232,15 @@ def test_version_and_help() -> None:
     assert "75 server overloaded" in " ".join(helped.split())
     assert "..." not in helped.partition("Commands:")[2]  # none is cut
     assert "124" in run("execute", "--help").stdout
+
+
+def test_every_command_is_on_the_page_about_them() -> None:
+    table = (ROOT / "docs/cli.md").read_text(encoding="utf-8").partition("## Exit codes")[0]
+    commands = re.findall(
+        r"^  (\w+) ", run("--help").stdout.partition("Commands:")[2], re.MULTILINE
+    )
+    assert "execute" in commands
+    assert [each for each in commands if f"`{each}" not in table] == []
 
 
 def test_serve_until_interrupted(tmp_path: Path) -> None:
@@ -390,10 +409,20 @@ def test_package_of_an_extra_that_is_broken_is_told_as_that() -> None:
     assert "pip install" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["download", "ls", "check"])
-def test_stored_environments_need_a_server(command: str) -> None:
-    done = run(command, "872b604c-9cce-42e2-8888-9a0311f3a724")
+@pytest.mark.parametrize(
+    "arguments", [["download"], ["ls"], ["check"], ["execute", "true", "--environment"]]
+)
+def test_stored_environments_need_a_server(arguments: list[str]) -> None:
+    done = run(*arguments, "872b604c-9cce-42e2-8888-9a0311f3a724")
     assert (done.returncode, "--url" in done.stderr) == (2, True)
+
+
+def test_to_save_takes_a_server_too(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"commands": ["true"], "save": true}')
+    for arguments in (["true", "--save"], ["--config", str(config)]):
+        done = run("execute", *arguments)
+        assert (done.returncode, "--url" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("shell", ["bash", pytest.param("zsh", marks=pytest.mark.cluster("zsh"))])
@@ -412,6 +441,9 @@ def test_completion(shell: str) -> None:
     assert "execute" in done.stdout
     assert run("completion", SHELL="/bin/tcsh").returncode == 2
     assert "_sandbox_api_completion" in run("completion", SHELL="/usr/bin/bash").stdout
+    # typer has options for the same.
+    assert "completion" not in run("--help").stdout.partition("Commands:")[0]
+    assert run("--show-completion").returncode == 2
 
 
 def test_help_is_quick() -> None:

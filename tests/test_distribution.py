@@ -18,8 +18,12 @@ ROOT = Path(__file__).parents[1]
 # What is built from; of the tests, which are many, only what the package has too.
 SOURCES = [
     *("pyproject.toml", "README.md", "LICENSE", ".gitignore"),
-    *("sandbox_api", "generated", "tests/recordings"),
+    *("sandbox_api", "generated", "tests/recordings", ".github"),
 ]
+
+
+# What may lie about there, and does not belong in it.
+LITTER = ("site/index.html", "dist/old.whl", ".hypothesis/constants")
 
 
 def build(folder: Path, umask: int, moment: int) -> Path:
@@ -38,8 +42,7 @@ def build(folder: Path, umask: int, moment: int) -> Path:
                 shutil.copyfile(ROOT / name, checkout / name)
     finally:
         os.umask(before)
-    # What may lie about there, and does not belong in it.
-    for name in ("site/index.html", "dist/old.whl"):
+    for name in LITTER:
         (checkout / name).parent.mkdir()
         (checkout / name).touch()
     for path in checkout.rglob("*"):
@@ -77,7 +80,8 @@ def test_nothing_that_was_built_is_in_it(dist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names += [name.partition("/")[2] for name in archive.getnames()]
     assert "README.md" in names
-    assert not [name for name in names if name.startswith(("site/", "dist/"))]
+    assert ".github/workflows/test.yml" in names  # tests of it are there
+    assert not {*names} & {*LITTER}
 
 
 def test_distributions_are_in_good_form(dist: Path) -> None:

@@ -46,6 +46,13 @@ def test_every_supported_python_is_tested() -> None:
     assert f"PYTHONS = {json.dumps(supported)}\n" in (ROOT / "noxfile.py").read_text()
 
 
+def test_changes_are_compared_with_the_last_release() -> None:
+    # `make check-surface` has nothing to compare with where tags were not fetched, and is content.
+    workflow = yaml.safe_load(WORKFLOWS[-1].read_text(encoding="utf-8"))
+    checkout, *_ = workflow["jobs"]["test"]["steps"]
+    assert checkout["with"]["fetch-depth"] == 0
+
+
 def test_what_is_to_be_done_before_a_release_is_done_by_github() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     paragraph = page[page.index("Before a release") : page.index("GitHub runs all of them")]

@@ -23,6 +23,7 @@ from .shared import (
     print_json,
     print_table,
     read_config,
+    seconds,
     transfer,
     uploading,
 )
@@ -39,6 +40,10 @@ class Commands(typer.core.TyperGroup):
         """Run a command, and end with the exit code that tells what went wrong."""
         with failures():
             return super().invoke(ctx)
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options, but typer's of completion, for which there is a command."""
+        return [each for each in super().get_params(ctx) if "_completion" not in str(each.name)]
 
 
 app = typer.Typer(
@@ -63,7 +68,12 @@ StoredUrl = Annotated[
 ]
 Timeout = Annotated[
     float,
-    typer.Option(metavar="SECONDS", min=0, help="How long to wait for the server; 0 is for ever."),
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        callback=seconds,
+        help="How long to wait for the server; 0 is for ever.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Uuid = Annotated[str, typer.Argument(metavar="UUID", help="Id of the stored environment.")]
@@ -157,7 +167,8 @@ def execute(
         wanted["environ"] |= _variables(variables)
     if not wanted.get("commands"):
         raise typer.BadParameter("give commands, or a --config that has some")
-    with connected(url, timeout) as sandbox, uploading(folder or env) as files:
+    connect = connected_to if wanted.get("save") or wanted.get("environment") else connected
+    with connect(url, timeout) as sandbox, uploading(folder or env) as files:
         done = sandbox.execute(wanted, files)
     if as_json:
         print_json(done)
@@ -292,7 +303,10 @@ def specs(url: Url = None, timeout: Timeout = 60, as_json: Json = False) -> None
 def usage(
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, until Ctrl+C.")] = False,
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Between two looks, with --watch.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, callback=seconds, help="Between two looks, with --watch."
+        ),
     ] = 1,
     url: Url = None,
     timeout: Timeout = 60,
@@ -458,7 +472,9 @@ def doctor(
 def completion(
     shell: Annotated[
         Literal["bash", "zsh", "fish"] | None,
-        typer.Argument(help="By default, the one in $SHELL.", show_default=False),
+        typer.Argument(
+            metavar="[bash|zsh|fish]", help="By default, the one in $SHELL.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Print what makes a shell complete these commands.
@@ -521,7 +537,12 @@ def serve(
     ] = None,
     wait: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0, help="How long others wait before they get 503."),
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            callback=seconds,
+            help="How long others wait before they get 503.",
+        ),
     ] = 2,
     log_format: Annotated[
         Literal["text", "json", "none"], typer.Option(help="How to log requests.")
@@ -532,7 +553,7 @@ def serve(
     Asked to end, by Ctrl+C or SIGTERM, it finishes what runs; asked twice, it does not.
     """
     from sandbox_api import LocalSandboxError
-    from sandbox_api._local import serve
+    from sandbox_api._local import WrongSetting, serve
 
     try:
         serve(
@@ -548,6 +569,8 @@ def serve(
             wait=wait,
             log_format=log_format,
         )
+    except WrongSetting as error:
+        fail(error, USAGE)
     except LocalSandboxError as error:
         fail(error, UNAVAILABLE)
 

@@ -42,7 +42,7 @@ def machine() -> Iterator[Finding]:
     fix = "" if good else "install Python 3.11 or later"
     yield Finding("ok" if good else "bad", "Python", platform.python_version(), fix)
     yield Finding("ok", "sandbox-api", __version__)
-    for package in ("httpx", "attrs", "typer", "rich"):
+    for package in ("httpx", "httptools", "attrs", "typer", "rich"):
         yield Finding("ok", package, version(package))
     if missing := [name for name in LOCAL if not find_spec(name)]:
         fix = "pip install 'sandbox-api[local]'"

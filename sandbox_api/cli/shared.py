@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, cast
 
@@ -32,6 +33,13 @@ def fail(error: object, code: int) -> NoReturn:
     text = error if not isinstance(error, Exception) else told(error)
     typer.echo(f"sandbox-api: {text}", err=True)
     raise typer.Exit(code)
+
+
+def seconds(value: float) -> float:
+    """Refuse what is in no range and out of none, as an option's callback."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number of seconds")
+    return value
 
 
 def told(error: Exception) -> str:
@@ -84,11 +92,11 @@ def connected(url: str | None, timeout: float) -> Sandbox:
 
 
 def connected_to(url: str | None, timeout: float) -> Sandbox:
-    """Return a client of the server that is named; a private one would have stored nothing."""
+    """Return a client of the server that is named; a private one keeps nothing."""
     from sandbox_api import Sandbox
 
     if not url:
-        fail("which sandbox? Give its --url, or set SANDBOX_URL", USAGE)
+        fail("environments are kept by a server: give its --url, or set SANDBOX_URL", USAGE)
     return Sandbox(url, timeout)
 
 

@@ -23,11 +23,15 @@ def verify(
         Path | None,
         typer.Option(help="A file of recorded exchanges; by default those of that version."),
     ] = None,
-    rate: Annotated[float, typer.Option(help="Requests a second, at most; 0 is no bound.")] = 2,
-    most: Annotated[int, typer.Option(help="Requests, at most.")] = 200,
-    examples: Annotated[int, typer.Option(help="Generated requests for each operation.")] = 3,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Requests a second, at most; 0 is no bound.")
+    ] = 2,
+    most: Annotated[int, typer.Option(min=1, help="Requests, at most.")] = 200,
+    examples: Annotated[
+        int, typer.Option(min=0, help="Generated requests for each operation.")
+    ] = 3,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long to wait for each answer.")
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for each answer.")
     ] = 60,
 ) -> None:
     """Look whether a server does what the description says.
