@@ -247,6 +247,14 @@ def test_a_setuid_file_gives_nothing_and_is_not_saved(client: Client) -> None:
     assert again["execution"][0]["stdout"] == "755"
 
 
+def test_a_setuid_file_is_out_of_reach_of_others_on_the_host(client: Client) -> None:
+    client.run("cp /usr/bin/id x; chmod 4755 x; chmod 777 .")
+    [work] = client.folder.glob("sandbox-work-*")
+    status = work.stat()
+    assert not status.st_mode & 0o007
+    assert not status.st_mode & 0o070 or status.st_gid == 65534
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs sandboxes as another account")
 def test_processes_of_the_sandbox_are_not_roots_on_the_host(client: Client, mark: str) -> None:
     def sleep() -> None:
