@@ -10,7 +10,7 @@ import stat
 import tarfile
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from .files import FILE, FOLDER, LINKS, open_anyway
+from .files import FILE, LINKS, open_anyway, open_folder
 from .isolation import HOME
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def tree(root: int) -> Iterator[tuple[tarfile.TarInfo, str]]:
 
 def entries(root: int, folder: str) -> Iterator[tuple[tarfile.TarInfo, str]]:
     """Yield what is in a folder as members of an archive, with their paths below root."""
-    descriptor = open_anyway(folder or ".", FOLDER, root)
+    descriptor = open_folder(folder or ".", root)
     try:
         with os.scandir(descriptor) as found:
             for entry in found:

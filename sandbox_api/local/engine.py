@@ -14,7 +14,7 @@ from sandbox_client.models import CommandResult, ExecutionResult, SandboxErrCode
 
 from .archive import ArchiveError, pack
 from .box import Box, BoxError, whole
-from .files import FOLDER, open_inside
+from .files import open_folder, open_inside
 from .job import Command, Job, Refusal
 from .pool import Pool
 from .unpack import Unpacker
@@ -196,7 +196,7 @@ class Engine:
         """Read the result and save the environment."""
         status = run.status
         more: dict[str, Any] = {}
-        root = os.open(home, FOLDER)
+        root = open_folder(home)
         try:
             if job.result_path is not None:
                 try:

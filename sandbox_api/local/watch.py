@@ -11,7 +11,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, NamedTuple
 
-from .files import FOLDER
+from .files import open_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -141,8 +141,10 @@ def usage(home: Path, limits: Limits) -> Usage:
     while todo and size <= limits.disk and number <= limits.files:
         parts = todo.pop()
         try:
-            folder = open_folder(home, parts)
-        except OSError:
+            folder = open_below(home, parts)
+        except OSError as error:
+            # It may be forbidden again at once.
+            hidden |= isinstance(error, PermissionError)
             continue
         try:
             found = entries(folder)
@@ -163,21 +165,13 @@ def usage(home: Path, limits: Limits) -> Usage:
     return Usage(size, number, hidden)
 
 
-def open_folder(home: Path, parts: tuple[str, ...]) -> int:
+def open_below(home: Path, parts: tuple[str, ...]) -> int:
     """Open a folder below home, even when its mode forbids it, through no link."""
-    folder = os.open(home, FOLDER)
+    folder = open_folder(home)
     for part in parts:
         above = folder
         try:
-            try:
-                folder = os.open(part, FOLDER, dir_fd=above)
-            except PermissionError:
-                handle = os.open(part, os.O_PATH | FOLDER, dir_fd=above)
-                try:
-                    os.chmod(f"/proc/self/fd/{handle}", 0o700)  # noqa: PTH101
-                finally:
-                    os.close(handle)
-                folder = os.open(part, FOLDER, dir_fd=above)
+            folder = open_folder(part, above)
         finally:
             os.close(above)
     return folder

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox_api.local.archive import ArchiveError
+from sandbox_api.local.archive import ArchiveError, pack
+from sandbox_api.local.files import open_folder
 from sandbox_api.local.limits import Limits
 from sandbox_api.local.unpack import Unpacker
 
@@ -188,6 +189,24 @@ def test_files_and_folders_that_forbid_reading_are_saved(client: Client) -> None
     make = "mkdir d; echo 1 > d/f; chmod 0 d/f d"
     environment = client.run(make, save=True)["environment"]
     assert client.output("cat d/f", environment=environment) == "1"
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o100, 0o200, 0o400])
+@pytest.mark.parametrize("path", [".", "d", "d/e"])
+def test_whatever_a_folder_forbids_is_packed(no_root: Path, path: str, mode: int) -> None:
+    folder = no_root / "d/e"
+    folder.mkdir(parents=True)
+    (folder / "f").write_text("1")
+    (no_root / path).chmod(mode)
+    root = open_folder(no_root)
+    packed = io.BytesIO()
+    try:
+        pack(root, packed, Limits())
+    finally:
+        os.close(root)
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as file:
+        assert file.getnames() == ["d", "d/e", "d/e/f"]
 
 
 def test_members_are_named_without_a_leading_dot_and_folders_are_members(client: Client) -> None:

@@ -128,6 +128,17 @@ def test_what_is_too_deep_or_gone_is_not_looked_at(tmp_path: Path) -> None:
     assert not usage(tmp_path, Limits(files=10)).hidden
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o100, 0o200, 0o400])
+@pytest.mark.parametrize("path", [".", "d", "d/e"])
+def test_whatever_a_folder_forbids_counts(no_root: Path, path: str, mode: int) -> None:
+    folder = no_root / "d/e"
+    folder.mkdir(parents=True)
+    (folder / "f").write_bytes(bytes(100_000))
+    (no_root / path).chmod(mode)
+    use = usage(no_root, Limits())
+    assert (use.size > 100_000, use.number) == (True, 3)
+
+
 def test_files_and_processes_are_bounded_as_asked_for() -> None:
     show = "ulimit -n; ulimit -f; ulimit -t; ulimit -u; ulimit -c"
     asked: dict[str, Any] = {
