@@ -117,6 +117,29 @@ def test_a_name_of_too_many_folders_is_refused(tmp_path: Path) -> None:
         unpack(tmp_path, archive(("d/" * 10 + "f", b"")), members=9)
 
 
+def test_folders_that_are_members_count_once(tmp_path: Path) -> None:
+    # Else what was saved could not be used.
+    folders = [special(f"a/b{number}", DIRECTORY) for number in range(8)]
+    unpack(tmp_path, archive(special("a", DIRECTORY), *folders), members=9)
+    assert len(os.listdir(tmp_path / "a")) == 8
+    with pytest.raises(ArchiveError, match="more than 9 members"):
+        unpack(tmp_path / "a", archive(*folders, ("c", b"")), members=9)
+
+
+def test_many_names_of_many_folders_are_neither_unpacked_nor_packed(tmp_path: Path) -> None:
+    deep = [(f"{'d/' * 55}{number}", b"") for number in range(40)]
+    with pytest.raises(ArchiveError, match="too many folders"):
+        unpack(tmp_path, archive(*deep), members=100)
+    unpack(tmp_path, archive(*deep), members=200)
+    root = open_folder(tmp_path)
+    try:
+        with pytest.raises(ArchiveError, match="too many folders"):
+            pack(root, io.BytesIO(), Limits(members=100))
+        pack(root, io.BytesIO(), Limits(members=200))
+    finally:
+        os.close(root)
+
+
 def test_what_follows_the_end_of_an_archive_is_bounded(tmp_path: Path) -> None:
     content = gzip.compress(gzip.decompress(archive(("a", b"a"))) + bytes(8 * 2**20))
     with pytest.raises(ArchiveError, match="holds too much"):
