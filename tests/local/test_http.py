@@ -184,6 +184,10 @@ def test_a_damaged_form_is_refused(client: Client, kind: str, content: bytes) ->
         ('{"commands": null}', "commands must be a list, not <class 'NoneType'>"),
         ('{"commands": [], "environ": []}', "environ must be an object, not <class 'list'>"),
         ('{"commands": [], "environ": {}}', "Command list cannot be empty"),
+        (
+            json.dumps({"commands": ["-"] * 10_001}),
+            "Command list cannot have more than 10000 commands",
+        ),
         ('{"commands": [{}], "save": 1}', "Command badly formatted : '{}'"),
         ('{"commands": ["a"], "save": 1, "result_path": 1}', "result_path must be a string"),
         ('{"commands": ["a"], "save": 1}', "save must be a boolean, not <class 'int'>"),
