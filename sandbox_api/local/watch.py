@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .files import open_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
     from .box import Box
     from .limits import Limits
@@ -24,7 +24,8 @@ INTERVAL = 0.15
 # How often to walk through the working directory when the disk does not fill up, in seconds, and
 # how many times as long as the last walk took to leave it alone.
 WALK, REST = 2.0, 10
-# What the disk must have lost since the last walk for the next, as a part of the bound.
+# What the disk must have lost since the last walk for the next, as a part of the bound; and what
+# must have been taken of shared memory to look who has it.
 LOSS = 16
 # How deep folders are looked into.
 DEPTH = 100
@@ -71,6 +72,9 @@ class Watch:
         self._walked = time.monotonic() - WALK
         self._rest = 0.0
         self._free = self._free_first = free_space(box.home)
+        # Control groups that bound memory know of all of it.
+        self._guarded = bool(box.group and "memory" in box.group.folders)
+        self._shared_first = 0 if self._guarded else shared_space()
 
     async def run(self) -> None:
         """Look again and again."""
@@ -84,16 +88,23 @@ class Watch:
         """Return the bound that is exceeded, if any."""
         group, limits = self._box.group, self._limits
         used = group.cpu_time() if group else None
-        guarded = group and "memory" in group.folders
-        if used is None or not guarded:
+        if used is None or not self._guarded:
             processes = tree(self._box.pid)
             if used is None:
                 used = sum(process.cpu for process in processes.values())
-            if not guarded and memory(processes, limits.memory) > limits.memory:
+            if not self._guarded and self._memory(processes) > limits.memory:
                 return "memory"
         if used > limits.cpu_time:
             return "cpu"
         return "disk" if self._disk_is_full() else None
+
+    def _memory(self, processes: dict[int, Process]) -> int:
+        bound = self._limits.memory
+        used = memory(processes, bound)
+        # Only then is there any to look for, in all that processes have open.
+        if (shared_space() - self._shared_first) * LOSS >= bound:
+            used += shared_memory(processes)
+        return used
 
     def _disk_is_full(self) -> bool:
         now = time.monotonic()
@@ -105,7 +116,7 @@ class Watch:
         use = usage(self._box.home, limits)
         size = use.size
         if (self._free - free) * LOSS >= limits.disk:
-            size += unlinked(tree(self._box.pid), self._box.home)
+            size += unlinked(tree(self._box.pid), self._box.home.stat().st_dev)
         if use.hidden:
             # Somebody takes care not to be measured.
             size = max(size, self._free_first - free)
@@ -187,9 +198,8 @@ def entries(folder: int) -> list[tuple[str, os.stat_result]]:
     return found
 
 
-def unlinked(processes: dict[int, Process], home: Path) -> int:
-    """Return the space that files on the disk of home take which have no name any more."""
-    device = home.stat().st_dev
+def unlinked(processes: Iterable[int], device: int) -> int:
+    """Return the space that open files on a device take which have no name any more."""
     sizes: dict[int, int] = {}
     for pid in processes:
         with contextlib.suppress(OSError):
@@ -247,8 +257,34 @@ def own_memory(pid: int) -> int:
 
 def fair_memory(pid: int) -> int:
     """Return the same, with pages shared by several processes divided among them."""
+    found = fair_share(pid, b"Pss_Anon:")
+    return own_memory(pid) if found is None else found
+
+
+def fair_share(pid: int, kind: bytes) -> int | None:
+    """Return a process's share of its memory of some kind, in bytes, if that is known."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines()
-        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss_Anon:"))
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
     except (OSError, ValueError, IndexError):
-        return own_memory(pid)
+        return None
+
+
+def shared_memory(processes: Iterable[int]) -> int:
+    """Return what processes have of memory that several can share, mapped or open as files."""
+    mapped = sum(fair_share(pid, b"Pss_Shmem:") or 0 for pid in processes)
+    example = os.memfd_create("sandbox")
+    try:
+        device = os.fstat(example).st_dev
+    finally:
+        os.close(example)
+    # Either can be the other, too.
+    return max(mapped, unlinked(processes, device))
+
+
+def shared_space() -> int:
+    """Return how much memory that several can share the whole machine has in use, in bytes."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_bytes()
+        return int(text.partition(b"\nShmem:")[2].split()[0]) * 1024
+    return 0

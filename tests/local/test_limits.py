@@ -74,6 +74,19 @@ def test_without_groups_memory_of_all_processes_is_watched(ungrouped: None) -> N
     assert (result["exit_code"], result["exceeded"]) == (137, "memory")
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param("import mmap; file = mmap.mmap(-1, 300 << 20)", id="mapped"),
+        pytest.param("file = open(os.memfd_create('file'), 'wb')", id="open"),
+    ],
+)
+def test_without_groups_shared_memory_is_watched(ungrouped: None, make: str) -> None:
+    fill = f"import os, time; {make}; [file.write(bytes(1 << 20)) for _ in range(300)]"
+    [result] = run(f'-python3 -c "{fill}; time.sleep(9)"', "echo never", memory=mib(100))
+    assert (result["exit_code"], result.get("exceeded")) == (137, "memory"), result
+
+
 @pytest.mark.parametrize("command", [BUSY, f"-{BUSY} & {BUSY} & {BUSY} & wait"])
 def test_processor_time_is_bounded(command: str) -> None:
     results = run(command, cpu_time=0.6)
