@@ -6,12 +6,13 @@ import os
 import socket
 import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from sandbox_api.local import api
 from sandbox_api.local.app import create_app
 from sandbox_api.local.limits import Limits
 from sandbox_client.models import ExecutionResult, Libraries, Specifications, Usage
@@ -19,7 +20,7 @@ from sandbox_client.models import ExecutionResult, Libraries, Specifications, Us
 from .conftest import Client, archive
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 NOBODY = "872b604c-9cce-42e2-8888-9a0311f3a724"
@@ -345,6 +346,33 @@ def test_a_full_server_says_so_and_when_to_come_again() -> None:
             assert second.headers["retry-after"] == "1"
             assert (await first).status_code == 200
             assert (await ask(client, "true")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_searches_of_large_archives_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, found = threading.Event(), threading.Event()
+
+    @contextmanager
+    def search(*_: object) -> Iterator[None]:
+        begun.set()
+        found.wait(30)
+        yield None
+
+    monkeypatch.setattr(api, "open_member", search)
+
+    async def scenario() -> None:
+        async with running() as client:
+            saved = (await ask(client, "true", save=True)).json()["environment"]
+            urls = [f"/files/{saved}/{number}/" for number in range(50)]
+            tasks = [asyncio.ensure_future(client.get(url)) for url in urls]
+            try:
+                assert await asyncio.to_thread(begun.wait, 10)
+                async with asyncio.timeout(10):
+                    assert (await ask(client, "true", environment=saved)).status_code == 200
+            finally:
+                found.set()
+            assert {answer.status_code for answer in await asyncio.gather(*tasks)} == {404}
 
     asyncio.run(scenario())
 
