@@ -153,6 +153,11 @@ def test_the_reference_works_without_the_internet(server: Public, tab: Tab) -> N
         pytest.skip("sandbox_client/openapi.json is not generated yet")
     tab.wait_for("document.body.innerText.includes('/execute/')")
     keep(tab, "docs")
+    # What can be tried there works; it could not send what execute needs.
+    for kind, tried in (("get", True), ("post", False)):
+        tab.run(f"document.querySelector('.opblock-{kind} .opblock-summary-control').click()")
+        tab.wait_for(f"!!document.querySelector('.opblock-{kind} .responses-wrapper')")
+        assert tab.run(f"!!document.querySelector('.opblock-{kind} .try-out')") is tried
     assert "loader" not in tab.run("document.body.innerText")
     assert all(url.startswith((server.url, "data:")) for url in tab.urls)
     assert tab.complaints == []
