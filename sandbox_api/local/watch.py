@@ -114,10 +114,12 @@ class Watch:
         if (self._free - free) * LOSS < limits.disk and now < self._walked + WALK:
             return False
         use = usage(self._box.home, limits)
-        size = use.size
+        size, hidden = use.size, use.hidden
         if (self._free - free) * LOSS >= limits.disk:
-            size += unlinked(tree(self._box.pid), self._box.home.stat().st_dev)
-        if use.hidden:
+            processes, device = tree(self._box.pid), self._box.home.stat().st_dev
+            size += unlinked(processes, device)
+            hidden |= any(maps_unlinked(pid, device) for pid in processes)
+        if hidden:
             # Somebody takes care not to be measured.
             size = max(size, self._free_first - free)
         self._walked = time.monotonic()
@@ -209,6 +211,15 @@ def unlinked(processes: Iterable[int], device: int) -> int:
                     if status.st_dev == device and not status.st_nlink:
                         sizes[status.st_ino] = status.st_blocks * 512
     return sum(sizes.values())
+
+
+def maps_unlinked(pid: int, device: int) -> bool:
+    """Tell whether a process maps a file on a device that has no name any more."""
+    number = b" %02x:%02x " % (os.major(device), os.minor(device))
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{pid}/maps").read_bytes().splitlines()
+        return any(number in line and line.endswith(b" (deleted)") for line in lines)
+    return False
 
 
 def tree(root: int) -> dict[int, Process]:

@@ -28,6 +28,19 @@ HOGS = f"for i in 1 2 3 4 5 6; do python3 -c '{HOLD}' & done"
 BUSY = "python3 -c 'while True: pass'"
 FILL = "-for i in $(seq 200); do head -c 4000000 /dev/zero > $i; sleep 0.01; done"
 
+# Of three files, nothing is left but a page of each in memory.
+MAPPED = """
+import ctypes, os, time
+map = ctypes.CDLL(None).mmap
+for _ in range(3):
+    file = open("a", "wb+", 0)
+    os.unlink("a")
+    map(None, ctypes.c_size_t(4096), 3, 1, file.fileno(), ctypes.c_long(0))
+    file.write(bytes(30000000))
+    file.close()
+time.sleep(9)
+"""
+
 
 @pytest.fixture
 def ungrouped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +120,7 @@ def test_processor_time_of_dead_processes_counts() -> None:
         pytest.param(
             "-exec 3<>a; rm a; head -c 90000000 /dev/zero >&3; sleep 9", id="without a name"
         ),
+        pytest.param(f"-python3 -c '{MAPPED}'", id="only mapped"),
         pytest.param(
             "-for i in $(seq 120); do mkdir d; cd d; done; " + FILL[1:], id="in a deep folder"
         ),
