@@ -199,6 +199,12 @@ def test_variables_are_the_same_however_they_are_handed_over(client: Client, nam
     assert len(shown.splitlines()) <= 9
 
 
+@pytest.mark.parametrize("more", [{}, {"LC_ALL": "C"}, {"a.b": "1"}])
+def test_commands_are_run_wherever_they_look_for_programs(client: Client, more: Any) -> None:
+    show = "/bin/echo $PATH"
+    assert client.output(show, environ={"PATH": "/nowhere:.", **more}) == "/nowhere:."
+
+
 def test_a_listening_port_of_the_host_is_out_of_reach(client: Client) -> None:
     with socket.create_server(("0.0.0.0", 0)) as server:
         port = server.getsockname()[1]
