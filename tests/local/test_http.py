@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from anyio import to_thread
 
-from sandbox_api.local import api
+from sandbox_api.local import api, engine
 from sandbox_api.local.app import create_app
 from sandbox_api.local.limits import Limits
 from sandbox_client.models import ExecutionResult, Libraries, Specifications, Usage
@@ -373,6 +374,36 @@ def test_searches_of_large_archives_hold_up_nothing_else(monkeypatch: pytest.Mon
             finally:
                 found.set()
             assert {answer.status_code for answer in await asyncio.gather(*tasks)} == {404}
+
+    asyncio.run(scenario())
+
+
+def test_as_many_saves_as_there_are_slots_hold_up_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, packed = threading.Semaphore(0), threading.Event()
+
+    def pack(*_: object) -> None:
+        begun.release()
+        packed.wait(30)
+
+    # As many as asyncio has threads by itself.
+    saves = min(32, (os.cpu_count() or 1) + 4)
+
+    async def scenario() -> None:
+        async with running(slots=saves + 1, warm=0, patience=30.0) as client:
+            saved = (await ask(client, "true", save=True)).json()["environment"]
+            monkeypatch.setattr(engine, "pack", pack)
+            tasks = [asyncio.ensure_future(ask(client, "true", save=True)) for _ in range(saves)]
+            try:
+                for _ in tasks:
+                    assert await to_thread.run_sync(begun.acquire, True, 20)
+                async with asyncio.timeout(8):
+                    answer = await ask(client, "true", environment=saved)
+            finally:
+                packed.set()
+            answers = [answer, *await asyncio.gather(*tasks)]
+        assert {answer.status_code for answer in answers} == {200}
 
     asyncio.run(scenario())
 
