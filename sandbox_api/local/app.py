@@ -119,6 +119,7 @@ def create_app(
             yield
             for task in repeated:
                 task.cancel()
+            api.store.close()
             await api.engine.close()
 
     app = Starlette(
