@@ -322,6 +322,8 @@ def test_a_server_that_is_asked_twice_ends_at_once(tmp_path: Path) -> None:
         assert server.process.wait(15) == 0
         assert time.monotonic() - started < 8
         assert slow.exception() or slow.result().status_code >= 500
+    assert "POST /execute/ 500" in server.text
+    assert "Traceback" not in server.text
 
 
 def test_a_save_that_takes_long_does_not_keep_a_server_from_its_end(tmp_path: Path) -> None:
