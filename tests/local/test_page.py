@@ -82,6 +82,10 @@ def test_commands_are_run_from_the_page(server: Public, tab: Tab) -> None:
         assert words in output
     assert "\nnever" not in output
     assert tab.run("document.querySelectorAll('#output b').length") == 0
+    # So is why something was killed.
+    killed = {"command": "hog", "exit_code": 137, "stdout": "", "stderr": "", "time": 1.0}
+    tab.run(f"showResult({json.dumps({'execution': [killed | {'exceeded': 'memory'}]})})")
+    assert "exit code 137, that took too much memory, 1.000 s" in text(tab, "#output")
     # The server's own refusals are shown, too.
     enter(tab, " ")
     assert "Command list cannot be empty" in text(tab, "#output") or tab.run(
