@@ -102,9 +102,14 @@ class Watch:
         bound = self._limits.memory
         used = memory(processes, bound)
         # Only then is there any to look for, in all that processes have open.
-        if (shared_space() - self._shared_first) * LOSS >= bound:
-            used += shared_memory(processes)
+        taken = shared_space() - self._shared_first
+        if taken * LOSS >= bound:
+            used += taken if self._is_hidden(processes) else shared_memory(processes)
         return used
+
+    def _is_hidden(self, processes: Iterable[int]) -> bool:
+        """Tell whether some process does not show what it has open, as all others do."""
+        return not hides(self._box.pid) and any(map(hides, processes))
 
     def _disk_is_full(self) -> bool:
         now = time.monotonic()
@@ -119,6 +124,7 @@ class Watch:
             processes, device = tree(self._box.pid), self._box.home.stat().st_dev
             size += unlinked(processes, device)
             hidden |= any(maps_unlinked(pid, device) for pid in processes)
+            hidden |= self._is_hidden(processes)
         if hidden:
             # Somebody takes care not to be measured.
             size = max(size, self._free_first - free)
@@ -211,6 +217,19 @@ def unlinked(processes: Iterable[int], device: int) -> int:
                     if status.st_dev == device and not status.st_nlink:
                         sizes[status.st_ino] = status.st_blocks * 512
     return sum(sizes.values())
+
+
+def hides(pid: int) -> bool:
+    """Tell whether a process does not let this one see what it has open (see PR_SET_DUMPABLE)."""
+    try:
+        os.close(os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except PermissionError:
+        # Dead ones do not either, and have nothing open, and no memory.
+        with contextlib.suppress(OSError):
+            return not Path(f"/proc/{pid}/statm").read_bytes().startswith(b"0 ")
+    except OSError:
+        pass
+    return False
 
 
 def maps_unlinked(pid: int, device: int) -> bool:

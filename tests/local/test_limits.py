@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +13,7 @@ from sandbox_api.local import cgroups, isolation
 from sandbox_api.local.cell import Isolator, Unisolated
 from sandbox_api.local.isolation import Bubblewrap, probe
 from sandbox_api.local.limits import Limits
-from sandbox_api.local.watch import Watch, usage
+from sandbox_api.local.watch import Watch, hides, usage
 
 from .tight import ask, mib, run, running
 
@@ -130,6 +133,35 @@ def test_the_working_directory_does_not_fill_the_disk(command: str) -> None:
     # The run ends, for what follows could go on filling it.
     [result] = run(command, "echo never", disk=mib(32))
     assert (result["exit_code"], result["exceeded"]) == (137, "disk")
+
+
+@pytest.mark.parametrize("dumpable", [0, 1])
+def test_a_process_that_hides_what_it_has_open_is_noticed(dumpable: int) -> None:
+    root, nobody = os.geteuid() == 0, 65534
+
+    def seen() -> bool:
+        if root:
+            os.seteuid(nobody)
+        try:
+            return hides(process.pid)
+        finally:
+            if root:
+                os.seteuid(0)
+
+    become = f"os.setresuid({nobody}, {nobody}, {nobody})" if root else "pass"
+    script = f"import ctypes, os; {become}; ctypes.CDLL(None).prctl(4, {dumpable}, 0, 0, 0)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{script}; print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert seen() is not bool(dumpable)
+        process.kill()
+        # It stays in /proc until it is waited for.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not seen()
 
 
 def test_links_to_one_file_count_once() -> None:
