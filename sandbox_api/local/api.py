@@ -59,6 +59,8 @@ ARRIVAL, ARRIVAL_RATE, ARRIVAL_MOST = 30.0, 100_000, 900.0
 UPLOADS = 4
 # How many requests may wait for the store at once; they hold up no others.
 LOOKUPS = 40
+# How many archives may be searched for a file at once: a large one takes seconds of a processor.
+SEARCHES = 4
 
 
 class Api:
@@ -70,6 +72,7 @@ class Api:
 
     def __init__(self) -> None:
         self._lookups = CapacityLimiter(LOOKUPS)
+        self._searches = CapacityLimiter(SEARCHES)
         self.inside = 0
         """Executions that run or wait for a slot."""
         self._uploading = 0
@@ -154,10 +157,14 @@ class Api:
         name = f"{identifier}.tgz"
         return Download(size, content, "application/gzip", name, files, self._lookups)
 
-    async def _file(self, _: Request, identifier: str, path: str) -> Response:
+    async def _file(self, request: Request, identifier: str, path: str) -> Response:
         files = ExitStack()
         opened = open_member(await self._stored(identifier), path)
-        found = await self._ask(lambda: files.enter_context(opened))
+        async with self._searches:
+            # Who waited may be gone.
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            found = await self._ask(lambda: files.enter_context(opened))
         if found is None:
             text = f"The file '{path}' could not be found in environment '{identifier}'"
             raise Refusal(404, text)

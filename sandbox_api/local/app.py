@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from .api import Api
+from .cell import NOBODY
 from .engine import Engine
 from .files import remove
 from .guard import Guard
@@ -101,8 +102,11 @@ def create_app(
         with ExitStack() as claimed:
             claimed.callback(remove, work)
             claimed.enter_context(claim(work))
-            # Another account has to get at the folders of its sandboxes.
-            os.chmod(work, 0o711)  # noqa: PTH101, S103
+            # Commands could leave a program in it that gives whoever starts it their account, so
+            # that no other account gets at it.
+            if os.geteuid() == 0:
+                os.chown(work, -1, NOBODY)
+                os.chmod(work, 0o710)  # noqa: PTH101, S103
             bounds = limits or Limits()
             api.store = open_store(data or work / "data", bounds.lifetime, max_storage)
             isolator = probe(isolation, work, image=image, limits=bounds)
@@ -115,6 +119,7 @@ def create_app(
             yield
             for task in repeated:
                 task.cancel()
+            api.store.close()
             await api.engine.close()
 
     app = Starlette(

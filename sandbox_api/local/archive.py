@@ -10,7 +10,7 @@ import stat
 import tarfile
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from .files import FILE, FOLDER, LINKS, open_anyway
+from .files import FILE, LINKS, open_anyway, open_folder
 from .isolation import HOME
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 CHUNK = 256 * 1024
 NAME_SIZE = 4095
+# How many folders the names of members may have, on an average of the most members there may be:
+# to unpack, each folder is opened for each member in it.
+PASSES = 20
 STUDENT = 1000
 
 
@@ -33,14 +36,17 @@ def pack(root: int, file: IO[bytes], limits: Limits) -> None:
 
     Raise ArchiveError when there is too much.
     """
-    number = size = 0
+    number = size = passes = 0
     # First of all, for to find that out while packing takes minutes.
-    for member, _ in tree(root):
+    for member, path in tree(root):
         number, size = number + 1, size + member.size
+        passes += path.count("/") + member.isdir()
         if number > limits.members:
             raise ArchiveError(f"it has more than {limits.members} members")
         if size > limits.unpacked_size:
             raise ArchiveError(f"it holds more than {limits.unpacked_size} bytes")
+        if passes > PASSES * limits.members:
+            raise ArchiveError("its names have too many folders")
     with (
         gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6) as content,
         tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as archive,
@@ -66,7 +72,7 @@ def tree(root: int) -> Iterator[tuple[tarfile.TarInfo, str]]:
 
 def entries(root: int, folder: str) -> Iterator[tuple[tarfile.TarInfo, str]]:
     """Yield what is in a folder as members of an archive, with their paths below root."""
-    descriptor = open_anyway(folder or ".", FOLDER, root)
+    descriptor = open_folder(folder or ".", root)
     try:
         with os.scandir(descriptor) as found:
             for entry in found:

@@ -48,10 +48,12 @@ while read -r -u "$in"; do
     trap - HUP INT QUIT TERM
     {
       [[ $processes ]] && ulimit -u "$processes"
-      ((${#given[@]} > 1)) && export -- "${given[@]:1}"
+      [[ $direct ]] && ((${#given[@]} > 1)) && export -- "${given[@]:1}"
     } 2>/dev/null
     [[ $direct ]] && exec -a bash /bin/bash -c -- "$command"
-    exec env -i -- "${environment[@]}" bash -c -- "$command"
+    # It looks for a shell without a path where the command is to look for programs.
+    [[ " ${environment[*]} " == *" PATH=$PATH "* ]] && shell=bash || shell=/bin/bash
+    exec /usr/bin/env -i -- "${environment[@]}" "$shell" -c -- "$command"
   } </dev/null >"$folder/$REPLY.out" 2>"$folder/$REPLY.err" {in}<&- {out}>&- &
   job=$!
   # Without it, a command that is stopped is not over. (`wait -f`, for that, can loop for ever.)

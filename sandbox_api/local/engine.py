@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from sandbox_client.models import CommandResult, ExecutionResult, SandboxErrCode
 
 from .archive import ArchiveError, pack
 from .box import Box, BoxError, whole
-from .files import FOLDER, open_inside
+from .files import open_folder, open_inside
 from .job import Command, Job, Refusal
 from .pool import Pool
 from .unpack import Unpacker
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 OVERLOADED = "Sandbox overloaded, retry after a few seconds."
 UNKNOWN = "An unknown error occurred on the sandbox\n"
+
+# How many threads there are beside one for each request that runs.
+SPARE = 8
 
 
 @dataclass
@@ -61,6 +65,10 @@ class Engine:
         self._store = store
         self._pool = Pool(isolator, work, limits)
         self._pool.fill()
+        # asyncio has few threads by itself: if as many requests save what is large, no other could
+        # be started or watched.
+        threads = ThreadPoolExecutor(limits.slots + SPARE)
+        asyncio.get_running_loop().set_default_executor(threads)
         # Who waited longest is served first.
         self._free = asyncio.Semaphore(limits.slots)
         self._waiting = 0
@@ -196,7 +204,7 @@ class Engine:
         """Read the result and save the environment."""
         status = run.status
         more: dict[str, Any] = {}
-        root = os.open(home, FOLDER)
+        root = open_folder(home)
         try:
             if job.result_path is not None:
                 try:

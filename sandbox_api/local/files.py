@@ -61,12 +61,32 @@ def open_inside(root: int, path: str, home: str) -> int | None:
 
 
 def open_anyway(path: str, flags: int, root: int) -> int:
-    """Open a file or folder below the open folder root, even when its mode forbids it."""
+    """Open a file below the open folder root, even when its mode forbids it."""
     try:
         return os.open(path, flags, dir_fd=root)
     except PermissionError:
         os.chmod(path, 0o700, dir_fd=root)
         return os.open(path, flags, dir_fd=root)
+
+
+def open_folder(path: str | Path, above: int | None = None) -> int:
+    """Open a folder through no link, even when its mode forbids to look into it."""
+    try:
+        folder = os.open(path, FOLDER, dir_fd=above)
+    except PermissionError:
+        handle = os.open(path, os.O_PATH | FOLDER, dir_fd=above)
+        try:
+            os.chmod(f"/proc/self/fd/{handle}", 0o700)  # noqa: PTH101
+        finally:
+            os.close(handle)
+        folder = os.open(path, FOLDER, dir_fd=above)
+    try:
+        # It may be that only the names in it can be read.
+        os.stat(".", dir_fd=folder)
+    except PermissionError:
+        with contextlib.suppress(PermissionError):
+            os.fchmod(folder, 0o700)
+    return folder
 
 
 def remove(folder: Path) -> None:

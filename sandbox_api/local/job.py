@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
+# How many commands a job may have: more than can be run in its time. Each has a result, even when
+# it is not run any more.
+COMMANDS = 10_000
+
+
 class Refusal(Exception):
     """A request that is refused, with the status and the text of the answer."""
 
@@ -68,6 +73,8 @@ async def job(config: dict[str, Any], exists: Callable[[str], Awaitable[bool]]) 
     environ = mapping("environ", config.get("environ", {}))
     if not commands:
         raise Refusal(400, "Command list cannot be empty")
+    if len(commands) > COMMANDS:
+        raise Refusal(400, f"Command list cannot have more than {COMMANDS} commands")
     return Job(
         commands=[command(element) for element in commands],
         result_path=result_path(config["result_path"]) if "result_path" in config else None,

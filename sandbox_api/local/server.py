@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import signal
 import socket
 import sys
@@ -168,6 +169,7 @@ def run(
             timeout_graceful_shutdown=LAST_WORDS if parent is None else 0,
         )
     )
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     leaving: list[asyncio.Task[None]] = []
 
     async def leave() -> None:
@@ -200,6 +202,13 @@ def run(
 
     # Half the work of asyncio's own loop.
     uvloop.run(main())
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Tell whether uvicorn logs anything but where requests were that the server gave up."""
+    import asyncio
+
+    return not record.exc_info or record.exc_info[0] is not asyncio.CancelledError
 
 
 def trial(isolation: Isolation, image: str | None, limits: Limits) -> Isolator:

@@ -56,7 +56,12 @@ class Room:
         """How many bytes they take."""
         self._lifetime = timedelta(seconds=lifetime)
         self._writing = 0
+        self._closed = False
         self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Have saves that are not done fail soon: whoever waited for them is gone."""
+        self._closed = True
 
     def _expiry(self) -> tuple[datetime, int]:
         """Return when what is made now expires, and that in microseconds since 1970."""
@@ -65,6 +70,8 @@ class Room:
 
     def _take(self, size: int) -> None:
         with self._lock:
+            if self._closed:
+                raise Refusal(503, "The server is stopping, retry after a few seconds.")
             self._demand(size)
             self._writing += size
 

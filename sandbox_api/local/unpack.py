@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from .archive import CHUNK, NAME_SIZE, ArchiveError
+from .archive import CHUNK, NAME_SIZE, PASSES, ArchiveError
 from .files import FOLDER
 from .isolation import HOME
 from .limits import MIB, Limits
@@ -94,6 +94,7 @@ class Unpacker:
         self._limits = limits
         self._owner = owner
         self._left = limits.members
+        self._passes = PASSES * limits.members
         self._size = limits.unpacked_size
 
     def unpack(self, file: IO[bytes], *, kept: Collection[str] = (), trusted: bool) -> set[str]:
@@ -172,7 +173,7 @@ class Unpacker:
         trusted: bool,
     ) -> None:
         above, _, base = name.rpartition("/")
-        with self._folder(root, name if member.isdir() else above) as folder:
+        with self._folder(root, name if member.isdir() else above, member.isdir()) as folder:
             if member.isdir():
                 os.fchmod(folder, member.mode & 0o777 | 0o700)
                 return
@@ -207,17 +208,25 @@ class Unpacker:
             os.link(source, base, src_dir_fd=other, dst_dir_fd=folder, follow_symlinks=False)
 
     @contextlib.contextmanager
-    def _folder(self, root: int, name: str) -> Generator[int]:
-        """Open a folder, made when it is not there; no part of its path may be a link."""
+    def _folder(self, root: int, name: str, is_member: bool = False) -> Generator[int]:
+        """Open a folder, made when it is not there; no part of its path may be a link.
+
+        One that is a member is already counted.
+        """
         folder = os.dup(root)
         try:
-            for part in filter(None, name.split("/")):
+            parts = name.split("/") if name else []
+            for place, part in enumerate(parts, 1):
                 above = folder
+                self._passes -= 1
+                if self._passes < 0:
+                    raise ArchiveError("its names have too many folders")
                 try:
                     try:
                         folder = os.open(part, FOLDER, dir_fd=above)
                     except FileNotFoundError:
-                        self._count()
+                        if place < len(parts) or not is_member:
+                            self._count()
                         os.mkdir(part, 0o755, dir_fd=above)
                         folder = os.open(part, FOLDER, dir_fd=above)
                         self._give(folder)

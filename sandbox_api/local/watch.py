@@ -11,10 +11,10 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, NamedTuple
 
-from .files import FOLDER
+from .files import open_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
     from .box import Box
     from .limits import Limits
@@ -24,7 +24,8 @@ INTERVAL = 0.15
 # How often to walk through the working directory when the disk does not fill up, in seconds, and
 # how many times as long as the last walk took to leave it alone.
 WALK, REST = 2.0, 10
-# What the disk must have lost since the last walk for the next, as a part of the bound.
+# What the disk must have lost since the last walk for the next, as a part of the bound; and what
+# must have been taken of shared memory to look who has it.
 LOSS = 16
 # How deep folders are looked into.
 DEPTH = 100
@@ -71,6 +72,9 @@ class Watch:
         self._walked = time.monotonic() - WALK
         self._rest = 0.0
         self._free = self._free_first = free_space(box.home)
+        # Control groups that bound memory know of all of it.
+        self._guarded = bool(box.group and "memory" in box.group.folders)
+        self._shared_first = 0 if self._guarded else shared_space()
 
     async def run(self) -> None:
         """Look again and again."""
@@ -84,16 +88,28 @@ class Watch:
         """Return the bound that is exceeded, if any."""
         group, limits = self._box.group, self._limits
         used = group.cpu_time() if group else None
-        guarded = group and "memory" in group.folders
-        if used is None or not guarded:
+        if used is None or not self._guarded:
             processes = tree(self._box.pid)
             if used is None:
                 used = sum(process.cpu for process in processes.values())
-            if not guarded and memory(processes, limits.memory) > limits.memory:
+            if not self._guarded and self._memory(processes) > limits.memory:
                 return "memory"
         if used > limits.cpu_time:
             return "cpu"
         return "disk" if self._disk_is_full() else None
+
+    def _memory(self, processes: dict[int, Process]) -> int:
+        bound = self._limits.memory
+        used = memory(processes, bound)
+        # Only then is there any to look for, in all that processes have open.
+        taken = shared_space() - self._shared_first
+        if taken * LOSS >= bound:
+            used += taken if self._is_hidden(processes) else shared_memory(processes)
+        return used
+
+    def _is_hidden(self, processes: Iterable[int]) -> bool:
+        """Tell whether some process does not show what it has open, as all others do."""
+        return not hides(self._box.pid) and any(map(hides, processes))
 
     def _disk_is_full(self) -> bool:
         now = time.monotonic()
@@ -103,10 +119,13 @@ class Watch:
         if (self._free - free) * LOSS < limits.disk and now < self._walked + WALK:
             return False
         use = usage(self._box.home, limits)
-        size = use.size
+        size, hidden = use.size, use.hidden
         if (self._free - free) * LOSS >= limits.disk:
-            size += unlinked(tree(self._box.pid), self._box.home)
-        if use.hidden:
+            processes, device = tree(self._box.pid), self._box.home.stat().st_dev
+            size += unlinked(processes, device)
+            hidden |= any(maps_unlinked(pid, device) for pid in processes)
+            hidden |= self._is_hidden(processes)
+        if hidden:
             # Somebody takes care not to be measured.
             size = max(size, self._free_first - free)
         self._walked = time.monotonic()
@@ -141,8 +160,10 @@ def usage(home: Path, limits: Limits) -> Usage:
     while todo and size <= limits.disk and number <= limits.files:
         parts = todo.pop()
         try:
-            folder = open_folder(home, parts)
-        except OSError:
+            folder = open_below(home, parts)
+        except OSError as error:
+            # It may be forbidden again at once.
+            hidden |= isinstance(error, PermissionError)
             continue
         try:
             found = entries(folder)
@@ -163,21 +184,13 @@ def usage(home: Path, limits: Limits) -> Usage:
     return Usage(size, number, hidden)
 
 
-def open_folder(home: Path, parts: tuple[str, ...]) -> int:
+def open_below(home: Path, parts: tuple[str, ...]) -> int:
     """Open a folder below home, even when its mode forbids it, through no link."""
-    folder = os.open(home, FOLDER)
+    folder = open_folder(home)
     for part in parts:
         above = folder
         try:
-            try:
-                folder = os.open(part, FOLDER, dir_fd=above)
-            except PermissionError:
-                handle = os.open(part, os.O_PATH | FOLDER, dir_fd=above)
-                try:
-                    os.chmod(f"/proc/self/fd/{handle}", 0o700)  # noqa: PTH101
-                finally:
-                    os.close(handle)
-                folder = os.open(part, FOLDER, dir_fd=above)
+            folder = open_folder(part, above)
         finally:
             os.close(above)
     return folder
@@ -193,9 +206,8 @@ def entries(folder: int) -> list[tuple[str, os.stat_result]]:
     return found
 
 
-def unlinked(processes: dict[int, Process], home: Path) -> int:
-    """Return the space that files on the disk of home take which have no name any more."""
-    device = home.stat().st_dev
+def unlinked(processes: Iterable[int], device: int) -> int:
+    """Return the space that open files on a device take which have no name any more."""
     sizes: dict[int, int] = {}
     for pid in processes:
         with contextlib.suppress(OSError):
@@ -205,6 +217,28 @@ def unlinked(processes: dict[int, Process], home: Path) -> int:
                     if status.st_dev == device and not status.st_nlink:
                         sizes[status.st_ino] = status.st_blocks * 512
     return sum(sizes.values())
+
+
+def hides(pid: int) -> bool:
+    """Tell whether a process does not let this one see what it has open (see PR_SET_DUMPABLE)."""
+    try:
+        os.close(os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except PermissionError:
+        # Dead ones do not either, and have nothing open, and no memory.
+        with contextlib.suppress(OSError):
+            return not Path(f"/proc/{pid}/statm").read_bytes().startswith(b"0 ")
+    except OSError:
+        pass
+    return False
+
+
+def maps_unlinked(pid: int, device: int) -> bool:
+    """Tell whether a process maps a file on a device that has no name any more."""
+    number = b" %02x:%02x " % (os.major(device), os.minor(device))
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{pid}/maps").read_bytes().splitlines()
+        return any(number in line and line.endswith(b" (deleted)") for line in lines)
+    return False
 
 
 def tree(root: int) -> dict[int, Process]:
@@ -253,8 +287,34 @@ def own_memory(pid: int) -> int:
 
 def fair_memory(pid: int) -> int:
     """Return the same, with pages shared by several processes divided among them."""
+    found = fair_share(pid, b"Pss_Anon:")
+    return own_memory(pid) if found is None else found
+
+
+def fair_share(pid: int, kind: bytes) -> int | None:
+    """Return a process's share of its memory of some kind, in bytes, if that is known."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines()
-        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss_Anon:"))
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
     except (OSError, ValueError, IndexError):
-        return own_memory(pid)
+        return None
+
+
+def shared_memory(processes: Iterable[int]) -> int:
+    """Return what processes have of memory that several can share, mapped or open as files."""
+    mapped = sum(fair_share(pid, b"Pss_Shmem:") or 0 for pid in processes)
+    example = os.memfd_create("sandbox")
+    try:
+        device = os.fstat(example).st_dev
+    finally:
+        os.close(example)
+    # Either can be the other, too.
+    return max(mapped, unlinked(processes, device))
+
+
+def shared_space() -> int:
+    """Return how much memory that several can share the whole machine has in use, in bytes."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_bytes()
+        return int(text.partition(b"\nShmem:")[2].split()[0]) * 1024
+    return 0

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import httpx
 import pytest
 
 from sandbox_api.local import LocalServer
+from sandbox_api.local.files import remove
 from sandbox_api.local.limits import default_warm
 
 if TYPE_CHECKING:
@@ -67,6 +70,22 @@ def own() -> Iterator[Client]:
     with Client(server) as client:
         yield client
     server.stop()
+
+
+@pytest.fixture
+def no_root() -> Iterator[Path]:
+    """Give a folder, and be an account that modes hold for, as most servers are."""
+    root, nobody = os.geteuid() == 0, 65534
+    folder = Path(tempfile.mkdtemp())
+    if root:
+        os.chown(folder, nobody, nobody)
+        os.seteuid(nobody)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        remove(folder)
 
 
 def pid(client: Client) -> int:

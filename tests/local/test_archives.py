@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox_api.local.archive import ArchiveError
+from sandbox_api.local.archive import ArchiveError, pack
+from sandbox_api.local.files import open_folder
 from sandbox_api.local.limits import Limits
 from sandbox_api.local.unpack import Unpacker
 
@@ -116,6 +117,29 @@ def test_a_name_of_too_many_folders_is_refused(tmp_path: Path) -> None:
         unpack(tmp_path, archive(("d/" * 10 + "f", b"")), members=9)
 
 
+def test_folders_that_are_members_count_once(tmp_path: Path) -> None:
+    # Else what was saved could not be used.
+    folders = [special(f"a/b{number}", DIRECTORY) for number in range(8)]
+    unpack(tmp_path, archive(special("a", DIRECTORY), *folders), members=9)
+    assert len(os.listdir(tmp_path / "a")) == 8
+    with pytest.raises(ArchiveError, match="more than 9 members"):
+        unpack(tmp_path / "a", archive(*folders, ("c", b"")), members=9)
+
+
+def test_many_names_of_many_folders_are_neither_unpacked_nor_packed(tmp_path: Path) -> None:
+    deep = [(f"{'d/' * 55}{number}", b"") for number in range(40)]
+    with pytest.raises(ArchiveError, match="too many folders"):
+        unpack(tmp_path, archive(*deep), members=100)
+    unpack(tmp_path, archive(*deep), members=200)
+    root = open_folder(tmp_path)
+    try:
+        with pytest.raises(ArchiveError, match="too many folders"):
+            pack(root, io.BytesIO(), Limits(members=100))
+        pack(root, io.BytesIO(), Limits(members=200))
+    finally:
+        os.close(root)
+
+
 def test_what_follows_the_end_of_an_archive_is_bounded(tmp_path: Path) -> None:
     content = gzip.compress(gzip.decompress(archive(("a", b"a"))) + bytes(8 * 2**20))
     with pytest.raises(ArchiveError, match="holds too much"):
@@ -188,6 +212,24 @@ def test_files_and_folders_that_forbid_reading_are_saved(client: Client) -> None
     make = "mkdir d; echo 1 > d/f; chmod 0 d/f d"
     environment = client.run(make, save=True)["environment"]
     assert client.output("cat d/f", environment=environment) == "1"
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o100, 0o200, 0o400])
+@pytest.mark.parametrize("path", [".", "d", "d/e"])
+def test_whatever_a_folder_forbids_is_packed(no_root: Path, path: str, mode: int) -> None:
+    folder = no_root / "d/e"
+    folder.mkdir(parents=True)
+    (folder / "f").write_text("1")
+    (no_root / path).chmod(mode)
+    root = open_folder(no_root)
+    packed = io.BytesIO()
+    try:
+        pack(root, packed, Limits())
+    finally:
+        os.close(root)
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as file:
+        assert file.getnames() == ["d", "d/e", "d/e/f"]
 
 
 def test_members_are_named_without_a_leading_dot_and_folders_are_members(client: Client) -> None:

@@ -199,6 +199,12 @@ def test_variables_are_the_same_however_they_are_handed_over(client: Client, nam
     assert len(shown.splitlines()) <= 9
 
 
+@pytest.mark.parametrize("more", [{}, {"LC_ALL": "C"}, {"a.b": "1"}])
+def test_commands_are_run_wherever_they_look_for_programs(client: Client, more: Any) -> None:
+    show = "/bin/echo $PATH"
+    assert client.output(show, environ={"PATH": "/nowhere:.", **more}) == "/nowhere:."
+
+
 def test_a_listening_port_of_the_host_is_out_of_reach(client: Client) -> None:
     with socket.create_server(("0.0.0.0", 0)) as server:
         port = server.getsockname()[1]
@@ -245,6 +251,14 @@ def test_a_setuid_file_gives_nothing_and_is_not_saved(client: Client) -> None:
     assert answer["execution"][0]["stdout"] == "1000"
     again = client.run("stat -c %a id", environment=answer["environment"])
     assert again["execution"][0]["stdout"] == "755"
+
+
+def test_a_setuid_file_is_out_of_reach_of_others_on_the_host(client: Client) -> None:
+    client.run("cp /usr/bin/id x; chmod 4755 x; chmod 777 .")
+    [work] = client.folder.glob("sandbox-work-*")
+    status = work.stat()
+    assert not status.st_mode & 0o007
+    assert not status.st_mode & 0o070 or status.st_gid == 65534
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs sandboxes as another account")

@@ -322,3 +322,21 @@ def test_a_server_that_is_asked_twice_ends_at_once(tmp_path: Path) -> None:
         assert server.process.wait(15) == 0
         assert time.monotonic() - started < 8
         assert slow.exception() or slow.result().status_code >= 500
+    assert "POST /execute/ 500" in server.text
+    assert "Traceback" not in server.text
+
+
+def test_a_save_that_takes_long_does_not_keep_a_server_from_its_end(tmp_path: Path) -> None:
+    kept = tmp_path / "environments"
+    with serving(tmp_path) as server, ThreadPoolExecutor(1) as pool:
+        # Much that can not be compressed, which takes a dozen seconds and more.
+        slow = pool.submit(execute, server.url, "head -c 600M /dev/urandom > f", save=True)
+        wait_for(lambda: any(path.stat().st_size for path in kept.glob("*.tmp")))
+        started = time.monotonic()
+        server.process.terminate()
+        wait_for(lambda: httpx.get(f"{server.url}/healthz").status_code == 503)
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+        assert time.monotonic() - started < 6
+        assert slow.exception() or slow.result().status_code >= 500
+    assert list(kept.iterdir()) == []

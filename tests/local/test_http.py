@@ -6,12 +6,14 @@ import os
 import socket
 import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from anyio import to_thread
 
+from sandbox_api.local import api, engine
 from sandbox_api.local.app import create_app
 from sandbox_api.local.limits import Limits
 from sandbox_client.models import ExecutionResult, Libraries, Specifications, Usage
@@ -19,7 +21,7 @@ from sandbox_client.models import ExecutionResult, Libraries, Specifications, Us
 from .conftest import Client, archive
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 NOBODY = "872b604c-9cce-42e2-8888-9a0311f3a724"
@@ -184,6 +186,10 @@ def test_a_damaged_form_is_refused(client: Client, kind: str, content: bytes) ->
         ('{"commands": null}', "commands must be a list, not <class 'NoneType'>"),
         ('{"commands": [], "environ": []}', "environ must be an object, not <class 'list'>"),
         ('{"commands": [], "environ": {}}', "Command list cannot be empty"),
+        (
+            json.dumps({"commands": ["-"] * 10_001}),
+            "Command list cannot have more than 10000 commands",
+        ),
         ('{"commands": [{}], "save": 1}', "Command badly formatted : '{}'"),
         ('{"commands": ["a"], "save": 1, "result_path": 1}', "result_path must be a string"),
         ('{"commands": ["a"], "save": 1}', "save must be a boolean, not <class 'int'>"),
@@ -341,6 +347,63 @@ def test_a_full_server_says_so_and_when_to_come_again() -> None:
             assert second.headers["retry-after"] == "1"
             assert (await first).status_code == 200
             assert (await ask(client, "true")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_searches_of_large_archives_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, found = threading.Event(), threading.Event()
+
+    @contextmanager
+    def search(*_: object) -> Iterator[None]:
+        begun.set()
+        found.wait(30)
+        yield None
+
+    monkeypatch.setattr(api, "open_member", search)
+
+    async def scenario() -> None:
+        async with running() as client:
+            saved = (await ask(client, "true", save=True)).json()["environment"]
+            urls = [f"/files/{saved}/{number}/" for number in range(50)]
+            tasks = [asyncio.ensure_future(client.get(url)) for url in urls]
+            try:
+                assert await asyncio.to_thread(begun.wait, 10)
+                async with asyncio.timeout(10):
+                    assert (await ask(client, "true", environment=saved)).status_code == 200
+            finally:
+                found.set()
+            assert {answer.status_code for answer in await asyncio.gather(*tasks)} == {404}
+
+    asyncio.run(scenario())
+
+
+def test_as_many_saves_as_there_are_slots_hold_up_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, packed = threading.Semaphore(0), threading.Event()
+
+    def pack(*_: object) -> None:
+        begun.release()
+        packed.wait(30)
+
+    # As many as asyncio has threads by itself.
+    saves = min(32, (os.cpu_count() or 1) + 4)
+
+    async def scenario() -> None:
+        async with running(slots=saves + 1, warm=0, patience=30.0) as client:
+            saved = (await ask(client, "true", save=True)).json()["environment"]
+            monkeypatch.setattr(engine, "pack", pack)
+            tasks = [asyncio.ensure_future(ask(client, "true", save=True)) for _ in range(saves)]
+            try:
+                for _ in tasks:
+                    assert await to_thread.run_sync(begun.acquire, True, 20)
+                async with asyncio.timeout(8):
+                    answer = await ask(client, "true", environment=saved)
+            finally:
+                packed.set()
+            answers = [answer, *await asyncio.gather(*tasks)]
+        assert {answer.status_code for answer in answers} == {200}
 
     asyncio.run(scenario())
 

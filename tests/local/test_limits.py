@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +13,7 @@ from sandbox_api.local import cgroups, isolation
 from sandbox_api.local.cell import Isolator, Unisolated
 from sandbox_api.local.isolation import Bubblewrap, probe
 from sandbox_api.local.limits import Limits
-from sandbox_api.local.watch import Watch, usage
+from sandbox_api.local.watch import Watch, hides, usage
 
 from .tight import ask, mib, run, running
 
@@ -27,6 +30,19 @@ HOLD = 'import time; x = b"x" * (40 << 20); time.sleep(2)'
 HOGS = f"for i in 1 2 3 4 5 6; do python3 -c '{HOLD}' & done"
 BUSY = "python3 -c 'while True: pass'"
 FILL = "-for i in $(seq 200); do head -c 4000000 /dev/zero > $i; sleep 0.01; done"
+
+# Of three files, nothing is left but a page of each in memory.
+MAPPED = """
+import ctypes, os, time
+map = ctypes.CDLL(None).mmap
+for _ in range(3):
+    file = open("a", "wb+", 0)
+    os.unlink("a")
+    map(None, ctypes.c_size_t(4096), 3, 1, file.fileno(), ctypes.c_long(0))
+    file.write(bytes(30000000))
+    file.close()
+time.sleep(9)
+"""
 
 
 @pytest.fixture
@@ -74,6 +90,19 @@ def test_without_groups_memory_of_all_processes_is_watched(ungrouped: None) -> N
     assert (result["exit_code"], result["exceeded"]) == (137, "memory")
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param("import mmap; file = mmap.mmap(-1, 300 << 20)", id="mapped"),
+        pytest.param("file = open(os.memfd_create('file'), 'wb')", id="open"),
+    ],
+)
+def test_without_groups_shared_memory_is_watched(ungrouped: None, make: str) -> None:
+    fill = f"import os, time; {make}; [file.write(bytes(1 << 20)) for _ in range(300)]"
+    [result] = run(f'-python3 -c "{fill}; time.sleep(9)"', "echo never", memory=mib(100))
+    assert (result["exit_code"], result.get("exceeded")) == (137, "memory"), result
+
+
 @pytest.mark.parametrize("command", [BUSY, f"-{BUSY} & {BUSY} & {BUSY} & wait"])
 def test_processor_time_is_bounded(command: str) -> None:
     results = run(command, cpu_time=0.6)
@@ -94,6 +123,7 @@ def test_processor_time_of_dead_processes_counts() -> None:
         pytest.param(
             "-exec 3<>a; rm a; head -c 90000000 /dev/zero >&3; sleep 9", id="without a name"
         ),
+        pytest.param(f"-python3 -c '{MAPPED}'", id="only mapped"),
         pytest.param(
             "-for i in $(seq 120); do mkdir d; cd d; done; " + FILL[1:], id="in a deep folder"
         ),
@@ -103,6 +133,35 @@ def test_the_working_directory_does_not_fill_the_disk(command: str) -> None:
     # The run ends, for what follows could go on filling it.
     [result] = run(command, "echo never", disk=mib(32))
     assert (result["exit_code"], result["exceeded"]) == (137, "disk")
+
+
+@pytest.mark.parametrize("dumpable", [0, 1])
+def test_a_process_that_hides_what_it_has_open_is_noticed(dumpable: int) -> None:
+    root, nobody = os.geteuid() == 0, 65534
+
+    def seen() -> bool:
+        if root:
+            os.seteuid(nobody)
+        try:
+            return hides(process.pid)
+        finally:
+            if root:
+                os.seteuid(0)
+
+    become = f"os.setresuid({nobody}, {nobody}, {nobody})" if root else "pass"
+    script = f"import ctypes, os; {become}; ctypes.CDLL(None).prctl(4, {dumpable}, 0, 0, 0)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{script}; print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert seen() is not bool(dumpable)
+        process.kill()
+        # It stays in /proc until it is waited for.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not seen()
 
 
 def test_links_to_one_file_count_once() -> None:
@@ -126,6 +185,17 @@ def test_what_is_too_deep_or_gone_is_not_looked_at(tmp_path: Path) -> None:
     assert use.hidden
     assert use.number < 120
     assert not usage(tmp_path, Limits(files=10)).hidden
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o100, 0o200, 0o400])
+@pytest.mark.parametrize("path", [".", "d", "d/e"])
+def test_whatever_a_folder_forbids_counts(no_root: Path, path: str, mode: int) -> None:
+    folder = no_root / "d/e"
+    folder.mkdir(parents=True)
+    (folder / "f").write_bytes(bytes(100_000))
+    (no_root / path).chmod(mode)
+    use = usage(no_root, Limits())
+    assert (use.size > 100_000, use.number) == (True, 3)
 
 
 def test_files_and_processes_are_bounded_as_asked_for() -> None:

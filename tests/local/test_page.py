@@ -82,6 +82,10 @@ def test_commands_are_run_from_the_page(server: Public, tab: Tab) -> None:
         assert words in output
     assert "\nnever" not in output
     assert tab.run("document.querySelectorAll('#output b').length") == 0
+    # So is why something was killed.
+    killed = {"command": "hog", "exit_code": 137, "stdout": "", "stderr": "", "time": 1.0}
+    tab.run(f"showResult({json.dumps({'execution': [killed | {'exceeded': 'memory'}]})})")
+    assert "exit code 137, that took too much memory, 1.000 s" in text(tab, "#output")
     # The server's own refusals are shown, too.
     enter(tab, " ")
     assert "Command list cannot be empty" in text(tab, "#output") or tab.run(
@@ -153,6 +157,11 @@ def test_the_reference_works_without_the_internet(server: Public, tab: Tab) -> N
         pytest.skip("sandbox_client/openapi.json is not generated yet")
     tab.wait_for("document.body.innerText.includes('/execute/')")
     keep(tab, "docs")
+    # What can be tried there works; it could not send what execute needs.
+    for kind, tried in (("get", True), ("post", False)):
+        tab.run(f"document.querySelector('.opblock-{kind} .opblock-summary-control').click()")
+        tab.wait_for(f"!!document.querySelector('.opblock-{kind} .responses-wrapper')")
+        assert tab.run(f"!!document.querySelector('.opblock-{kind} .try-out')") is tried
     assert "loader" not in tab.run("document.body.innerText")
     assert all(url.startswith((server.url, "data:")) for url in tab.urls)
     assert tab.complaints == []

@@ -4,4 +4,6 @@ SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#reference",
   validatorUrl: null, // else it would ask a server on the internet
+  // It can't send JSON in a text field of a form, as execute needs; the page of this server can.
+  supportedSubmitMethods: ["get", "head"],
 });

@@ -103,7 +103,8 @@ function showResult(result) {
     if (each.stdout) box.append(element("pre", each.stdout));
     if (each.stderr) box.append(element("pre", each.stderr, "error"));
     const good = each.exit_code === 0;
-    box.append(element("p", `${outcome(each.exit_code)}, ${seconds}`, good ? "good" : "bad"));
+    const why = each.exceeded ? `, that took too much ${each.exceeded}` : "";
+    box.append(element("p", `${outcome(each.exit_code)}${why}, ${seconds}`, good ? "good" : "bad"));
     $("output").append(box);
   }
 }
