@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .cell import ANSWERS, ORDERS, CellError, alive
 from .channel import Channel, ChannelError
+from .layout import ENVIRON
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -97,7 +98,9 @@ class Box:
 
     def set(self, environ: Mapping[str, str]) -> None:
         """Set environment variables of the commands, before the first of them."""
-        self._channel.set(self._environ | dict(environ))
+        # The driver has these, and hands them over; to read them first takes a tenth of a ms.
+        if environ or self._environ.keys() != ENVIRON.keys():
+            self._channel.set(self._environ | dict(environ))
 
     async def run(
         self, command: str, seconds: float, limit: int, *, last: bool = False

@@ -40,7 +40,8 @@ prepare() {
 
 echo 0 0 >&"$out"
 while read -r -u "$in"; do
-  [[ $known ]] || { known=yes; prepare && direct=yes; }
+  # Without that file, they are to have what this shell was given.
+  [[ $known ]] || { known=yes; [[ ! -e $folder/environ ]] || prepare && direct=yes; }
   IFS= read -r -d '' command <"$folder/$REPLY.command"
   # With job control, a command gets a process group of its own and does not ignore SIGINT.
   set -m
