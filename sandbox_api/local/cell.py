@@ -270,7 +270,9 @@ async def kill(*processes: int) -> None:
     for process in dict.fromkeys(processes):
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(process, signal.SIGKILL)
-        await readable(process)
+        # Mostly the second has gone with the first, and to listen costs more than to look.
+        if alive(process):
+            await readable(process)
 
 
 async def readable(descriptor: int) -> None:
