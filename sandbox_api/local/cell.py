@@ -35,10 +35,11 @@ DRIVER = {"LC_ALL": "C", "SHELL": "/bin/bash"}
 # from the limit on processes, and /proc/sys belongs to it.
 NOBODY = 65534
 
-# The driver's descriptors of orders and answers, and of what else is handed over: above all that
-# are open where processes are started.
+# The driver's descriptors of orders and answers, of the control groups that it enters, and of what
+# else is handed over: above all that are open where processes are started.
 FIRST = 100
 ORDERS, ANSWERS = FIRST, FIRST + 1
+GROUPS = range(ANSWERS + 1, ANSWERS + 3)
 
 
 class CellError(RuntimeError):
@@ -78,7 +79,8 @@ class Cell(ABC):
     def start(self, driver: Sequence[str], ends: tuple[int, ...], errors: int) -> Start:
         """Return how to start driver, which takes orders from, and answers to, ends.
 
-        Until it takes orders, complaints go to errors.
+        What else is in ends are the groups that it enters. Until it takes orders, complaints go
+        to errors.
         """
 
     @abstractmethod
