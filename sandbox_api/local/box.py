@@ -9,8 +9,9 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from .cell import ANSWERS, ORDERS, CellError, alive
+from .cell import ANSWERS, GROUPS, ORDERS, CellError, alive
 from .channel import Channel, ChannelError
+from .layout import ENVIRON
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -97,7 +98,9 @@ class Box:
 
     def set(self, environ: Mapping[str, str]) -> None:
         """Set environment variables of the commands, before the first of them."""
-        self._channel.set(self._environ | dict(environ))
+        # The driver has these, and hands them over; to read them first takes a tenth of a ms.
+        if environ or self._environ.keys() != ENVIRON.keys():
+            self._channel.set(self._environ | dict(environ))
 
     async def run(
         self, command: str, seconds: float, limit: int, *, last: bool = False
@@ -153,13 +156,17 @@ class Box:
     async def _start(self) -> None:
         self._channel.open()
         errors, errors_end = self._pipe()
+        doors = [self._adopt(door) for door in self.group.open()] if self.group else []
         shown = self._isolator.control(self._channel.control)
         driver = ["/bin/bash", "-p", f"{shown}/driver", shown, str(ORDERS), str(ANSWERS)]
-        start = self._cell.start([*driver, *self._bounds()], self._channel.ends, errors_end)
+        driver.append(" ".join(map(str, GROUPS[: len(doors)])))
+        ends = (*self._channel.ends, *doors)
+        start = self._cell.start([*driver, *self._bounds()], ends, errors_end)
         self.pid, pidfd = await self._launcher.launch(start, self.home)
         self._first = self._driver = self._adopt(pidfd)
         self._channel.handed_over()
-        self._close(errors_end)
+        for descriptor in (errors_end, *doors):
+            self._close(descriptor)
         try:
             async with asyncio.timeout(self._isolator.patience):
                 # Before anything but the driver runs in it.
@@ -175,15 +182,12 @@ class Box:
         self._channel.prepare()
 
     async def _settle(self) -> None:
-        """Find the driver, and bound what will descend from it."""
+        """Find the driver, and the group that it is in."""
         found = await self._cell.find(self.pid, self._channel.answer)
         if found != self.pid:
             self._driver = self._adopt(os.pidfd_open(found))
             self.pid = found
-        if self.group:
-            # The kernel may take many milliseconds for that when it has not done so for a while.
-            await asyncio.to_thread(self.group.add, self.pid)
-        else:
+        if not self.group:
             self.group = self._isolator.group(self.pid)
 
     def _bounds(self) -> list[str]:

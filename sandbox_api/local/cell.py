@@ -35,10 +35,11 @@ DRIVER = {"LC_ALL": "C", "SHELL": "/bin/bash"}
 # from the limit on processes, and /proc/sys belongs to it.
 NOBODY = 65534
 
-# The driver's descriptors of orders and answers, and of what else is handed over: above all that
-# are open where processes are started.
+# The driver's descriptors of orders and answers, of the control groups that it enters, and of what
+# else is handed over: above all that are open where processes are started.
 FIRST = 100
 ORDERS, ANSWERS = FIRST, FIRST + 1
+GROUPS = range(ANSWERS + 1, ANSWERS + 3)
 
 
 class CellError(RuntimeError):
@@ -78,7 +79,8 @@ class Cell(ABC):
     def start(self, driver: Sequence[str], ends: tuple[int, ...], errors: int) -> Start:
         """Return how to start driver, which takes orders from, and answers to, ends.
 
-        Until it takes orders, complaints go to errors.
+        What else is in ends are the groups that it enters. Until it takes orders, complaints go
+        to errors.
         """
 
     @abstractmethod
@@ -270,7 +272,9 @@ async def kill(*processes: int) -> None:
     for process in dict.fromkeys(processes):
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(process, signal.SIGKILL)
-        await readable(process)
+        # Mostly the second has gone with the first, and to listen costs more than to look.
+        if alive(process):
+            await readable(process)
 
 
 async def readable(descriptor: int) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cell import NOBODY
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -39,10 +41,23 @@ class Group:
     folders: Mapping[str, Path]
     _kills: int = field(default=0, init=False)
 
-    def add(self, pid: int) -> None:
-        """Put a process in, and with it whatever it starts from now on."""
-        for folder in set(self.folders.values()):
-            write(folder / "cgroup.procs", pid)
+    def open(self) -> list[int]:
+        """Return descriptors by which a process enters, when it writes 0 to each of them.
+
+        Nobody else waits for that. To put another process in, or all threads of one, the kernel
+        waits until no process starts or ends anywhere, which may take many milliseconds.
+        """
+        name = "tasks" if self.version == 1 else "cgroup.procs"
+        opened: list[int] = []
+        try:
+            for folder in set(self.folders.values()):
+                descriptor = os.open(folder / name, os.O_WRONLY | os.O_CLOEXEC)
+                opened.append(descriptor)
+        except OSError:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        return opened
 
     def killed(self) -> bool:
         """Tell whether something was killed for memory since this was asked last."""
@@ -172,19 +187,27 @@ def find(limits: Limits) -> Mounts | None:
 
 
 def tried(groups: Groups) -> bool:
-    """Tell whether a process can really be put into a group."""
+    """Tell whether a process can really enter a group, by what this one opened."""
     group = groups.make()
+    doors: list[int] = []
     try:
-        with subprocess.Popen(
-            ["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-        ) as cat:
-            try:
-                group.add(cat.pid)
-            finally:
-                cat.kill()
-    except OSError:
+        doors = group.open()
+        enter = 'for each; do echo 0 >&"$each" || exit; done'
+        subprocess.run(  # noqa: S603
+            ["/bin/bash", "-c", enter, "bash", *map(str, doors)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=doors,
+            check=True,
+            # Drivers are not root, and older kernels look at who enters too.
+            user=NOBODY if os.geteuid() == 0 else None,
+        )
+    except (OSError, subprocess.CalledProcessError):
         return False
     finally:
+        for door in doors:
+            os.close(door)
         group.remove()
     return True
 

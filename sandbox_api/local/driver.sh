@@ -1,9 +1,13 @@
 # Runs commands one after another; the first process of a sandbox, so that it can not be killed
 # from inside. $1: folder with the commands, $2: descriptor that their names come from, $3:
-# descriptor that their exit codes go to, $4: processes that commands may have, or nothing; the
-# rest: options of ulimit, each with its value.
-folder=$1 in=$2 out=$3 processes=$4
-shift 4
+# descriptor that their exit codes go to, $4: descriptors by which to enter control groups, $5:
+# processes that commands may have, or nothing; the rest: options of ulimit, each with its value.
+folder=$1 in=$2 out=$3 processes=$5
+for each in $4; do
+  echo 0 >&"$each" || exit
+  exec {each}>&-
+done
+shift 5
 # Variables of its own must be set when it looks whether commands are given one of the same name.
 job='' code='' known='' direct='' command='' given=('')
 umask 022
@@ -40,7 +44,8 @@ prepare() {
 
 echo 0 0 >&"$out"
 while read -r -u "$in"; do
-  [[ $known ]] || { known=yes; prepare && direct=yes; }
+  # Without that file, they are to have what this shell was given.
+  [[ $known ]] || { known=yes; [[ ! -e $folder/environ ]] || prepare && direct=yes; }
   IFS= read -r -d '' command <"$folder/$REPLY.command"
   # With job control, a command gets a process group of its own and does not ignore SIGINT.
   set -m

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import cgroups, containers, seccomp
 from .cell import (
-    ANSWERS,
     CONTROL,
     DRIVER,
+    GROUPS,
     NOBODY,
     UNSAFE,
     Cell,
@@ -45,7 +45,7 @@ Isolation = Literal["bubblewrap", "podman", "docker", "none"]
 
 # The descriptors that bubblewrap writes about the sandbox to, and reads its options and its filter
 # of system calls from.
-INFO, OPTIONS, FILTER = range(ANSWERS + 1, ANSWERS + 4)
+INFO, OPTIONS, FILTER = range(GROUPS.stop, GROUPS.stop + 3)
 
 REMEDY = (
     "It needs bubblewrap, and a Linux kernel that lets unprivileged users make namespaces. To get "

@@ -43,8 +43,6 @@ DRAIN = 15.0
 LAST_WORDS = 1
 # Longer than clients keep connections, so that they do not send on one that is being closed.
 KEEP_ALIVE = 120
-# Of the head of a request, in bytes.
-HEAD_SIZE = 64 * 1024
 
 
 def serve(
@@ -164,7 +162,6 @@ def run(
             server_header=False,
             # Who sends them can say what he likes.
             proxy_headers=False,
-            h11_max_incomplete_event_size=HEAD_SIZE,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=LAST_WORDS if parent is None else 0,
         )

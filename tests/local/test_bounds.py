@@ -6,22 +6,25 @@ import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 from sandbox_api.local import api
 from sandbox_api.local.app import create_app
-from sandbox_api.local.connection import Patience
+from sandbox_api.local.connection import WAITING, Patience
 from sandbox_api.local.limits import Limits
 from sandbox_api.local.server import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 HEAD = b"POST /execute/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+CLOSED = HEALTHZ[:-2] + b"Connection: close\r\n\r\n"
 # Longer than what is tested takes on a slow machine, shorter than its bound on a server in use.
 PATIENCE = Patience(connections=8, head=1.0, rest=1.0, stall=1.0)
 
@@ -71,6 +74,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("data"))
     yield server
     server.stop()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -177,6 +188,88 @@ def test_a_head_is_limited_in_size(server: Server) -> None:
         assert not rest(connection).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        # Nothing of these comes to an end, though a request is answered.
+        HEALTHZ + b"\r\n",
+        HEALTHZ[:-2] + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+        HEALTHZ[:-2] + b"Transfer-Encoding: chunked\r\n\r\n1;",
+    ],
+    ids=["empty lines", "a trailer", "an extension of a chunk"],
+)
+def test_what_is_not_passed_on_is_limited_in_size(server: Server, start: bytes) -> None:
+    with server.connect(start) as connection:
+        for _ in range(200):
+            try:
+                connection.sendall(b"\r\n" * 8192 if start.endswith(b"\n") else b"x" * 16384)
+            except ConnectionError:
+                break
+            time.sleep(0.001)
+        else:
+            pytest.fail("the server takes whatever comes")
+    assert server.works()
+
+
+def test_a_trailer_is_no_part_of_the_head(server: Server) -> None:
+    head = b"PUT /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    trailer = b"0\r\nOrigin: http://evil\r\nHost: evil\r\n\r\n"
+    answer = rest(server.connect(head + trailer + CLOSED))
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"HTTP/1.1 200 " in answer
+
+
+def test_requests_in_a_row_are_answered_in_their_order(server: Server) -> None:
+    form = b"config=" + quote(json.dumps({"commands": ["sleep 0.2; echo first"]})).encode()
+    first = HEAD.replace(b"1000", b"%d" % len(form)) + FORM + form
+    answer = rest(server.connect(first + HEALTHZ + CLOSED))
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert answer.index(b"first") < answer.index(b"ok\n")
+    # What is no request comes after those that are.
+    answer = rest(server.connect(first + b"nonsense\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"first" in answer
+
+
+def test_requests_in_a_row_are_limited_in_number(server: Server) -> None:
+    answer = rest(server.connect(HEALTHZ * (WAITING - 1) + CLOSED))
+    assert answer.count(b"HTTP/1.1 200 ") == WAITING
+    answer = rest(server.connect(HEALTHZ * 3 * WAITING))
+    assert answer.count(b"HTTP/1.1 200 ") == WAITING
+    assert b"HTTP/1.1 4" not in answer
+
+
+def test_an_execution_ends_with_its_connection_whatever_else_was_asked(server: Server) -> None:
+    form = b"config=" + quote(json.dumps({"commands": ["sleep 9"]})).encode()
+    first = HEAD.replace(b"1000", b"%d" % len(form)) + FORM + form
+
+    def running() -> int:
+        number: int = httpx.get(f"{server.url}/activity", timeout=30).json()["running"]
+        return number
+
+    with server.connect(first + HEALTHZ):
+        wait_until(lambda: running() == 1)
+    wait_until(lambda: running() == 0, seconds=5)
+
+
+def test_another_protocol_is_not_begun(server: Server) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+    form = b"config=" + quote(json.dumps({"commands": ["echo done"]})).encode()
+    head = HEAD.replace(b"1000", b"%d" % len(form)) + upgrade + FORM
+    with server.connect(HEALTHZ[:-2] + upgrade + b"\r\n" + head) as connection:
+        # A body may come in pieces, and another request at once after it.
+        for piece in (form[:5], form[5:9], form[9:] + CLOSED):
+            time.sleep(0.1)
+            connection.sendall(piece)
+        answer = rest(connection)
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert answer.index(b"ok\n") < answer.index(b"done") < answer.rindex(b"ok\n")
+    # Where its body ends can not be known.
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    answer = rest(server.connect(HEALTHZ[:-2] + upgrade + chunked + HEALTHZ))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
 def test_uploads_on_their_way_are_limited_together(server: Server) -> None:
     head = HEAD.replace(b"1000", b"40000000") + FORM + b"config="
     uploads = [server.connect(head) for _ in range(api.UPLOADS)]
@@ -196,7 +289,7 @@ def test_uploads_on_their_way_are_limited_together(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "request_line",
-    [b"OPTIONS * HTTP/1.1", b"GET http://evil/ HTTP/1.1", b"CONNECT evil:1 HTTP/1.1"],
+    [b"OPTIONS * HTTP/1.1", b"GET http://evil/ HTTP/1.1"],
 )
 def test_unusual_targets_are_guarded_too(server: Server, request_line: bytes) -> None:
     tail = b"\r\nHost: evil\r\nConnection: close\r\n\r\n"
@@ -212,6 +305,9 @@ def test_unusual_targets_are_guarded_too(server: Server, request_line: bytes) ->
         b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX : y\r\n\r\n",
         b"GET /\x00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"CONNECT evil:1 HTTP/1.1\r\nHost: evil\r\n\r\n",
+        b"FOO / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET / HTTP/2.0\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
 )

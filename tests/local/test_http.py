@@ -84,7 +84,7 @@ def test_an_unknown_path_is_a_page_that_says_not_found(client: Client, path: str
     ],
 )
 def test_methods_are_told_and_others_refused(client: Client, path: str, allowed: str) -> None:
-    for method in ("DELETE", "PUT", "PATCH", "FOO", "GET" if path == "/execute/" else "POST"):
+    for method in ("DELETE", "PUT", "PATCH", "PROPFIND", "GET" if path == "/execute/" else "POST"):
         response = client.request(method, path)
         assert (response.status_code, response.content) == (405, b"")
         assert response.headers["allow"] == allowed

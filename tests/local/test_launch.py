@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -20,7 +21,6 @@ from .public import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Launch:
@@ -158,3 +158,16 @@ def test_an_account_is_taken_without_its_groups(account: int, tmp_path: Path) ->
         text = output(launching, tmp_path.parents[-1], "grep -E 'Uid|Gid|Groups' /proc/$$/status")
     uid, gid, groups = (line.split()[1:] for line in text.splitlines())
     assert (uid, gid, groups) == ([str(account)] * 4, [str(account)] * 4, [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
+def test_what_is_started_for_an_account_does_not_see_the_mounts_of_sys(tmp_path: Path) -> None:
+    def mounted(text: str) -> set[str]:
+        return {line.split()[4] for line in text.splitlines()}
+
+    before = mounted(Path("/proc/self/mountinfo").read_text())
+    with Launch("65534") as launching:
+        seen = mounted(output(launching, tmp_path.parents[-1], "cat /proc/self/mountinfo"))
+        assert mounted(Path("/proc/self/mountinfo").read_text()) == before
+    # In a container, it may not be allowed to do without them.
+    assert seen in (before, {each for each in before if not f"{each}/".startswith("/sys/")})

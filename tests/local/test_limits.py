@@ -60,6 +60,14 @@ def test_a_command_that_takes_too_much_memory_is_killed_and_the_run_goes_on() ->
 
 
 @grouped
+def test_a_driver_keeps_no_door_to_its_groups_open() -> None:
+    [result] = run("readlink /proc/1/fd/*")
+    assert "pipe:" in result["stdout"]
+    assert "tasks" not in result["stdout"]
+    assert "cgroup.procs" not in result["stdout"]
+
+
+@grouped
 def test_memory_of_all_processes_counts_together() -> None:
     [result] = run(f"{HOGS}; wait; exit 9", memory=mib(100))
     assert result["exceeded"] == "memory"
