@@ -19,15 +19,11 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sandbox_api.local import LocalServer
 from sandbox_api.local.isolation import CONTROL, HOME, Bubblewrap, probe
 
 from .servers import Connection
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CLIENTS = 8
 FURTHER = 50
@@ -119,15 +115,9 @@ class Side:
         return {name: statistics.median(values) for name, values in asdict(self).items()}
 
 
-@contextlib.contextmanager
-def connected(server: LocalServer) -> Iterator[Connection]:
-    """Give a connection that is kept open."""
-    connection = Connection(server.url.removeprefix("unix://"))
-    try:
-        connection.connect()
-        yield connection
-    finally:
-        connection.close()
+def connected(server: LocalServer) -> contextlib.closing[Connection]:
+    """Return a connection that is kept open in a `with` block."""
+    return contextlib.closing(Connection(server.url.removeprefix("unix://")))
 
 
 def throughput(server: LocalServer, number: int) -> float:

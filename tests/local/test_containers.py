@@ -584,7 +584,7 @@ def test_an_image_where_none_is_used_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="uses no image"):
             probe(isolation, tmp_path, image="x")
     found = CliRunner().invoke(app, ["serve", "--image", "x"])
-    assert (found.exit_code, "isolation is bubblewrap" in found.stderr) == (69, True)
+    assert (found.exit_code, "isolation is bubblewrap" in found.stderr) == (2, True)
 
 
 def test_the_command_line_takes_an_engine_and_an_image(podman: Given) -> None:
