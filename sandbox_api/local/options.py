@@ -90,7 +90,10 @@ def place(data: str | os.PathLike[str] | None) -> Path | str:
 
 
 def try_store(place: Path | str, limits: Limits) -> None:
-    """Look whether environments can be kept in a place; raise SettingError when not."""
+    """Look whether environments can be kept in a place.
+
+    Raise SettingError when not, and OSError when the store there does not answer as it should.
+    """
     try:
         store = open_store(place, limits.lifetime, None)
         if isinstance(store, Remote):
@@ -101,7 +104,7 @@ def try_store(place: Path | str, limits: Limits) -> None:
         install = f"'sandbox-api[{extra}]'" if extra else f"fsspec, and what it has for {scheme}://"
         raise SettingError(f"{scheme}:// needs more packages: pip install {install}") from None
     except Unreachable as error:
-        raise SettingError(f"Environments can not be kept at {place}: {error.reason}") from None
+        raise OSError(f"Environments can not be kept at {place}: {error.reason}") from None
     except OSError as error:
         reason = error.strerror or "it is not there"
         raise SettingError(f"Environments can not be kept at {place}: {reason}") from None

@@ -71,8 +71,9 @@ def serve(
     at once as there are slots, and let others wait that many seconds. Call ready with the URL once
     clients can connect.
 
-    Raise OSError when the address can not be listened on, IsolationError when commands can not
-    be isolated, and SettingError when something else is not as it must be.
+    Raise OSError when the address can not be listened on or a store does not answer,
+    IsolationError when commands can not be isolated, and SettingError when something else is not
+    as it must be.
     """
     limits = Limits(network=network)
     if slots is not None:
