@@ -38,7 +38,7 @@ class Group:
     """The control group of one sandbox."""
 
     version: int
-    folders: Mapping[str, Path]
+    folders: Mapping[str, Path | str]
     _kills: int = field(default=0, init=False)
 
     def open(self) -> list[int]:
@@ -51,7 +51,7 @@ class Group:
         opened: list[int] = []
         try:
             for folder in set(self.folders.values()):
-                descriptor = os.open(folder / name, os.O_WRONLY | os.O_CLOEXEC)
+                descriptor = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CLOEXEC)
                 opened.append(descriptor)
         except OSError:
             for descriptor in opened:
@@ -64,13 +64,13 @@ class Group:
         if not (folder := self.folders.get("memory")):
             return False
         name = "memory.oom_control" if self.version == 1 else "memory.events"
-        count = self._numbers(folder / name).get("oom_kill", 0)
+        count = self._numbers(f"{folder}/{name}").get("oom_kill", 0)
         before, self._kills = self._kills, count
         return count > before
 
     def cpu_time(self) -> float | None:
         """Return the processor time that was used, in seconds, or None when it is not known."""
-        used = self._numbers(self.folders["memory"] / "cpu.stat") if self.version == 2 else {}
+        used = self._numbers(f"{self.folders['memory']}/cpu.stat") if self.version == 2 else {}
         return used["usage_usec"] / 1e6 if "usage_usec" in used else None
 
     def remove(self) -> None:
@@ -78,9 +78,9 @@ class Group:
         for folder in set(self.folders.values()):
             remove(folder)
 
-    def _numbers(self, path: Path) -> dict[str, int]:
+    def _numbers(self, path: str) -> dict[str, int]:
         with contextlib.suppress(OSError, ValueError):
-            pairs = (line.split() for line in path.read_text().splitlines())
+            pairs = (line.split() for line in Path(path).read_text().splitlines())
             return {pair[0]: int(pair[1]) for pair in pairs}
         return {}
 
@@ -114,15 +114,16 @@ class Groups:
     def make(self) -> Group:
         """Make the group of one sandbox."""
         self._count += 1
-        folders = {key: folder / str(self._count) for key, folder in self.folders.items()}
+        # A box costs no more than it has to, and to make paths takes longer than to make text.
+        folders = {key: f"{folder}/{self._count}" for key, folder in self.folders.items()}
         group = Group(self.version, folders)
         try:
             for folder in set(folders.values()):
-                folder.mkdir()
+                os.mkdir(folder)  # noqa: PTH102
             for key, folder in folders.items():
                 for name, value in list(self._settings[key].items()):
                     try:
-                        write(folder / name, value)
+                        write(f"{folder}/{name}", value)
                     except FileNotFoundError:
                         # Kernels that do not count swap have no bound for it.
                         del self._settings[key][name]
@@ -137,7 +138,7 @@ class Groups:
             remove(folder)
 
 
-def write(path: Path, value: int) -> None:
+def write(path: str, value: int) -> None:
     """Write a number to a file of the kernel."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -146,12 +147,12 @@ def write(path: Path, value: int) -> None:
         os.close(descriptor)
 
 
-def remove(folder: Path) -> None:
+def remove(folder: Path | str) -> None:
     """Remove a group, as soon as the kernel has noticed that its processes are gone."""
     end = time.monotonic() + GRACE
     while True:
         try:
-            folder.rmdir()
+            os.rmdir(folder)  # noqa: PTH106
         except FileNotFoundError:
             return
         except OSError:

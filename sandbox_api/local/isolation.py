@@ -96,19 +96,21 @@ class Bubblewrap(Isolator):
         """
         info, options, filters = numbers
         mounts = ["--bind", str(home), HOME, "--ro-bind", str(control), CONTROL]
-        # Last of all: what was made on the way, and /proc with its settings, become read-only.
-        sealed = ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
-        parts = [*mounts, *sealed, "--chdir", HOME, "--info-fd", str(info)]
-        parts += [part for pair in DRIVER.items() for part in ("--setenv", *pair)]
+        described = ["--info-fd", str(info)]
         if self.filter is not None:
-            parts += ["--seccomp", str(filters)]
+            described += ["--seccomp", str(filters)]
+        before, after = self._text
         # Not in the command line, which every user of the host can read.
-        text = self._text + arguments(parts)
+        text = before + arguments(mounts) + after + arguments(described)
         return [self.bwrap, "--args", str(options), "--", *driver], [text, self.filter or b""]
 
     @cached_property
-    def _text(self) -> bytes:
-        return arguments(self.options)
+    def _text(self) -> tuple[bytes, bytes]:
+        """The options that do not differ, before and after those for the folders of a box."""
+        # Last of all: what was made on the way, and /proc with its settings, become read-only.
+        sealed = ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
+        variables = [part for pair in DRIVER.items() for part in ("--setenv", *pair)]
+        return arguments(self.options), arguments([*sealed, "--chdir", HOME, *variables])
 
 
 class BubblewrapCell(Cell):
