@@ -243,14 +243,16 @@ def note_failure(scope: Scope, refusal: Refusal) -> None:
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Await work, but cancel it when the client is gone. Then raise ClientDisconnect."""
+    task = asyncio.ensure_future(work)
     # After the whole body, there is nothing to receive but the end of the connection.
-    tasks = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    gone = asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not tasks[0].done():
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
             raise ClientDisconnect
-        return tasks[0].result()
+        return task.result()
     finally:
-        for task in tasks:
+        gone.cancel()
+        if not task.done():
             task.cancel()
-        await whole(asyncio.gather(*tasks, return_exceptions=True))
+            await whole(asyncio.wait((task,)))

@@ -283,9 +283,16 @@ async def readable(descriptor: int) -> None:
     import asyncio
 
     loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
+    ready = loop.create_future()
+
+    def tell() -> None:
+        loop.remove_reader(descriptor)
+        # Whoever waited may have been cancelled at this very moment.
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, tell)
     try:
-        await ready.wait()
+        await ready
     finally:
         loop.remove_reader(descriptor)

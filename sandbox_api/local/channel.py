@@ -32,7 +32,10 @@ class Channel:
         self.control = control
         self._folder = str(control)
         self._number = 0
-        self._answers: asyncio.Future[int] | None = None
+        self._listens = False
+        # The answer to what was asked last, and who waits for it.
+        self._code: int | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._text = b""
         self._next: tuple[Output, Output] | None = None
         orders, self._orders = os.pipe()
@@ -43,8 +46,8 @@ class Channel:
     def open(self) -> None:
         """Prepare the folder and listen, from before the driver starts."""
         self._show("driver", DRIVER)
-        self._expect()
         asyncio.get_running_loop().add_reader(self._replies, self._read)
+        self._listens = True
 
     def handed_over(self) -> None:
         """Close the driver's descriptors, which it has now itself."""
@@ -76,7 +79,7 @@ class Channel:
         self.prepare()
         self._number += 1
         self._show(f"{self._number}.command", command.encode() + b"\0")
-        self._expect()
+        self._code = None
         with contextlib.suppress(BrokenPipeError):
             os.write(self._orders, b"%d\n" % self._number)
         outputs, self._next = self._next, None
@@ -88,11 +91,14 @@ class Channel:
     async def answer(self) -> int:
         """Return the exit code of the command that was sent last; 0 when the driver is ready.
 
-        Raise ChannelError when the driver is dead.
+        To be awaited once at a time. Raise ChannelError when the driver is dead.
         """
-        if self._answers is None:
-            raise ChannelError("it was not asked")
-        return await asyncio.shield(self._answers)
+        while self._code is None:
+            if not self._listens:
+                raise ChannelError("the driver of a sandbox died")
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._code
 
     def close(self) -> None:
         """Close everything."""
@@ -106,19 +112,13 @@ class Channel:
         with contextlib.suppress(OSError):
             for name in os.listdir(self._folder):  # noqa: PTH208
                 os.unlink(f"{self._folder}/{name}")  # noqa: PTH108
-        if self._answers and not self._answers.cancel() and not self._answers.cancelled():
-            # What nobody asked for is no reason for a warning.
-            self._answers.exception()
-
-    def _expect(self) -> None:
-        self._answers = asyncio.get_running_loop().create_future()
 
     def _read(self) -> None:
         data = os.read(self._replies, 4096)
         if not data:
             asyncio.get_running_loop().remove_reader(self._replies)
-            if self._answers and not self._answers.done():
-                self._answers.set_exception(ChannelError("the driver of a sandbox died"))
+            self._listens = False
+            self._wake()
             return
         *lines, rest = (self._text + data).split(b"\n")
         self._text = rest[:LINE]
@@ -130,10 +130,14 @@ class Channel:
                 and exit_code.isdigit()
                 and int(number) == self._number
                 and int(exit_code) < 256
-                and self._answers
-                and not self._answers.done()
+                and self._code is None
             ):
-                self._answers.set_result(int(exit_code))
+                self._code = int(exit_code)
+                self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _show(self, name: str, content: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
