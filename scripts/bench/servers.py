@@ -158,6 +158,13 @@ def stub() -> Iterator[str]:
         process.stdin.close()
 
 
+@functools.cache
+def execution(commands: int) -> bytes:
+    """Return the request to execute so many times `true`."""
+    body = urlencode({"config": json.dumps({"commands": ["true"] * commands})}).encode()
+    return head("POST", b"/execute/", [*HEADERS, (b"Content-Length", b"%d" % len(body))]) + body
+
+
 class Connection:
     """A connection to a server's Unix socket, which takes as little as Python can."""
 
@@ -167,10 +174,8 @@ class Connection:
 
     def execute(self, commands: int = 1) -> float:
         """Execute so many times `true`, and return the seconds that it took."""
-        body = urlencode({"config": json.dumps({"commands": ["true"] * commands})}).encode()
         started = time.perf_counter()
-        headers = [*HEADERS, (b"Content-Length", b"%d" % len(body))]
-        self._socket.sendall(head("POST", b"/execute/", headers) + body)
+        self._socket.sendall(execution(commands))
         reply = Reply("POST")
         while not reply.ended:
             reply.receive(self._socket.recv(65536))
