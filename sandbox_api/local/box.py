@@ -161,6 +161,7 @@ class Box:
         driver = ["/bin/bash", "-p", f"{shown}/driver", shown, str(ORDERS), str(ANSWERS)]
         driver.append(" ".join(map(str, GROUPS[: len(doors)])))
         ends = (*self._channel.ends, *doors)
+        await self._launcher.ready()
         start = self._cell.start([*driver, *self._bounds()], ends, errors_end)
         self.pid, pidfd = await self._launcher.launch(start, self.home)
         self._first = self._driver = self._adopt(pidfd)

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from .layout import ENVIRON, HOME
+from .layout import CONTROL, ENVIRON, HOME, Tree
 from .limits import MIB, Limits
 from .session import kill_session
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from . import cgroups
     from .undertaker import Kind
-
-# Where the folder of orders is shown in a sandbox.
-CONTROL = "/run/sandbox"
 
 # The driver has all that commands have, but needs no locale, and not to look up its shell.
 DRIVER = {"LC_ALL": "C", "SHELL": "/bin/bash"}
@@ -117,6 +114,9 @@ class Isolator(ABC):
 
     network: bool = False
     """Whether commands may use the network of the host."""
+
+    tree: Tree | None = None
+    """What whoever starts boxes may mount once for all of them."""
 
     isolates: ClassVar[bool] = True
     """Whether commands are isolated at all."""

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from . import cgroups
 from .cell import (
     ANSWERS,
-    CONTROL,
     DRIVER,
     NOBODY,
     ORDERS,
@@ -30,7 +29,7 @@ from .cell import (
     alive,
     kill,
 )
-from .layout import ENVIRON, HOME, quick
+from .layout import CONTROL, ENVIRON, HOME, quick
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence

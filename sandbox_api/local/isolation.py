@@ -12,14 +12,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import cgroups, containers, seccomp
 from .cell import (
-    CONTROL,
     DRIVER,
     GROUPS,
     NOBODY,
@@ -33,7 +32,7 @@ from .cell import (
     kill,
     numbered,
 )
-from .layout import HOME, PATH, namespaces, scratch, system
+from .layout import CONTROL, HOME, PATH, Tree, fresh, make_tree, namespaces
 from .limits import Limits
 
 if TYPE_CHECKING:
@@ -70,8 +69,13 @@ class Bubblewrap(Isolator):
     bwrap: str = ""
     """The path of bubblewrap."""
 
-    options: tuple[str, ...] = ()
-    """Its options up to what differs between sandboxes."""
+    tree: Tree = field(default_factory=Tree)
+
+    namespaces: tuple[str, ...] = ()
+    """Its options for all that is not files."""
+
+    fresh: tuple[str, ...] = ()
+    """Its options for the files that each box has of its own, but for its folders."""
 
     filter: bytes | None = None
     """The filter of system calls, or None where the kernel takes none."""
@@ -95,22 +99,18 @@ class Bubblewrap(Isolator):
         hold what it reads.
         """
         info, options, filters = numbers
-        mounts = ["--bind", str(home), HOME, "--ro-bind", str(control), CONTROL]
-        described = ["--info-fd", str(info)]
+        parts = [*folders(home, control), "--info-fd", str(info)]
+        parts += [part for pair in DRIVER.items() for part in ("--setenv", *pair)]
         if self.filter is not None:
-            described += ["--seccomp", str(filters)]
-        before, after = self._text
+            parts += ["--seccomp", str(filters)]
         # Not in the command line, which every user of the host can read.
-        text = before + arguments(mounts) + after + arguments(described)
+        text = same(self.options) + arguments(parts)
         return [self.bwrap, "--args", str(options), "--", *driver], [text, self.filter or b""]
 
-    @cached_property
-    def _text(self) -> tuple[bytes, bytes]:
-        """The options that do not differ, before and after those for the folders of a box."""
-        # Last of all: what was made on the way, and /proc with its settings, become read-only.
-        sealed = ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
-        variables = [part for pair in DRIVER.items() for part in ("--setenv", *pair)]
-        return arguments(self.options), arguments([*sealed, "--chdir", HOME, *variables])
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Its options but for what differs between boxes."""
+        return (*self.namespaces, *self.tree.options(), *self.fresh)
 
 
 class BubblewrapCell(Cell):
@@ -173,6 +173,18 @@ def holding(content: bytes) -> int:
     return descriptor
 
 
+def folders(home: Path, control: Path) -> list[str]:
+    """Return the options that show the folders of a box, to be given after all others for files."""
+    mounts = ["--bind", str(home), HOME, "--ro-bind", str(control), CONTROL]
+    return [*mounts, "--chdir", HOME]
+
+
+@lru_cache(maxsize=8)
+def same(parts: tuple[str, ...]) -> bytes:
+    """Return what `arguments` does, of options that each box has."""
+    return arguments(parts)
+
+
 def arguments(parts: Iterable[str]) -> bytes:
     """Return options in the form in which bubblewrap reads them from a descriptor."""
     return b"".join(b"%b\0" % os.fsencode(part) for part in parts)
@@ -223,15 +235,15 @@ def probe_bubblewrap(
         )
     except (OSError, subprocess.CalledProcessError) as error:
         raise IsolationError(f"{bwrap} does not start ({error})", REMEDY) from error
-    options = namespaces(help_text) + (["--share-net"] if network else [])
-    options += [*system(work / "etc", network=network), *scratch(help_text, limits.scratch)]
     best = Bubblewrap(
         version.strip(),
         account=NOBODY if os.geteuid() == 0 else None,
         mounts=mounts,
         network=network,
         bwrap=bwrap,
-        options=tuple(options),
+        tree=make_tree(work / "root", network=network),
+        namespaces=(*namespaces(help_text), *(["--share-net"] if network else [])),
+        fresh=tuple(fresh(help_text, limits.scratch)),
         filter=seccomp.program(platform.machine()),
     )
     reason = ""

@@ -10,22 +10,29 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 
 SIZE = 65536
 
-# Of Linux's <sched.h> and <sys/mount.h>.
+# Of Linux's <sched.h>, <sys/mount.h> and <linux/mount.h>.
 NEW_MOUNTS = 0x20000
-REC, SLAVE, DETACH = 1 << 14, 1 << 19, 2
+BIND, REC, SLAVE, DETACH = 1 << 12, 1 << 14, 1 << 19, 2
+SET_ATTRIBUTES, HERE, RECURSIVE = 442, -100, 0x8000
+READ_ONLY, NO_SUID, NO_DEVICES = 1, 2, 4
 
 
-def main(server: socket.socket, account: int | None, *, spares: bool) -> None:
+def main(
+    server: socket.socket, account: int | None, mounts: list[list[str]], *, spares: bool
+) -> None:
     """Answer requests until there is nobody any more who could make one.
 
-    Then kill what was started, unless it is to be spared.
+    Say first whether mounts were made: the paths of each, and where they are shown. In the end,
+    kill what was started, unless it is to be spared.
     """
+    mounted = False
     if account is not None:
-        look_away()
+        mounted = look_away(mounts)
         os.setgroups([])
         os.setresgid(account, account, account)
         os.setresuid(account, account, account)
@@ -34,6 +41,7 @@ def main(server: socket.socket, account: int | None, *, spares: bool) -> None:
     # The processes that were started, by descriptors of them.
     started: dict[int, int] = {}
     try:
+        server.send(b"%d" % mounted)
         serve(server, started)
     except ConnectionError:
         pass
@@ -42,19 +50,31 @@ def main(server: socket.socket, account: int | None, *, spares: bool) -> None:
             kill(pid)
 
 
-def look_away() -> None:
-    """See no more of the host's mounts in /sys, if this process may do that.
+def look_away(mounts: list[list[str]]) -> bool:
+    """Have mounts of this process's own, if it may, and tell whether all that are wanted are made.
 
-    For each mount of a sandbox, bubblewrap reads a list of all, and most of them are in there. No
-    sandbox has any of it.
+    For each mount of a sandbox, bubblewrap reads a list of all. What is mounted here, it has to
+    mount no more, and most of the host's mounts are in /sys, of which no sandbox has anything.
     """
     # The server, which imports this file too, has no use for it.
     import ctypes
 
     libc = ctypes.CDLL(None)
-    # What is unmounted here must not be so on the host.
-    if not libc.unshare(NEW_MOUNTS) and not libc.mount(None, b"/", None, REC | SLAVE, None):
-        libc.umount2(b"/sys", DETACH)
+    # What is mounted here must not be so on the host.
+    if libc.unshare(NEW_MOUNTS) or libc.mount(None, b"/", None, REC | SLAVE, None):
+        return False
+    libc.umount2(b"/sys", DETACH)
+    for source, target in mounts:
+        if libc.mount(source.encode(), target.encode(), None, BIND | REC, None):
+            return False
+    # Kernels before 5.12 do not know that, and leave it to bubblewrap, which looks in any case.
+    attributes = struct.pack("4Q", READ_ONLY | NO_SUID | NO_DEVICES, 0, 0, 0)
+    for _, target in mounts:
+        where = ctypes.c_long(HERE), target.encode(), ctypes.c_long(RECURSIVE)
+        libc.syscall(
+            ctypes.c_long(SET_ATTRIBUTES), *where, attributes, ctypes.c_long(len(attributes))
+        )
+    return True
 
 
 def serve(server: socket.socket, started: dict[int, int]) -> None:
@@ -126,9 +146,10 @@ def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) ->
 
 
 if __name__ == "__main__":
-    number, name, spares = sys.argv[1:]
+    number, name, wanted, spares = sys.argv[1:]
     main(
         socket.socket(fileno=int(number)),
         int(name) if name else None,
+        json.loads(wanted),
         spares=spares == "spares",
     )

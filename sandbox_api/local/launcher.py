@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .cell import readable
 from .launch import SIZE
+from .layout import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,14 +31,29 @@ class LaunchError(RuntimeError):
 class Launcher:
     """Start processes as account, or as this process's own.
 
-    They are killed with the launcher, unless it spares them.
+    They are killed with the launcher, unless it spares them. If it can, it mounts for all of them
+    what tree shows, and tree tells whether it did.
     """
 
-    def __init__(self, account: int | None, *, spares: bool = False) -> None:
-        self._options = ["" if account is None else str(account), "spares" if spares else ""]
+    def __init__(
+        self, account: int | None, *, tree: Tree | None = None, spares: bool = False
+    ) -> None:
+        self._tree = tree or Tree()
+        self._options = [
+            "" if account is None else str(account),
+            json.dumps(self._tree.mounts()),
+            "spares" if spares else "",
+        ]
         self._lock = asyncio.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._open()
+
+    async def ready(self) -> None:
+        """Wait until it runs, and the tree tells whether it is mounted. Not to be cancelled."""
+        # If it was killed, there will be another one, which says that again.
+        with contextlib.suppress(ConnectionError, EOFError):
+            async with self._lock:
+                await self._greeted()
 
     async def launch(self, start: Start, folder: Path) -> tuple[int, int]:
         """Start a process in folder, in a session of its own, and return its id and a pidfd.
@@ -71,6 +88,7 @@ class Launcher:
             self._process = None
 
     def _open(self) -> None:
+        self._runs = False
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         with other:
@@ -87,12 +105,22 @@ class Launcher:
     async def _ask(self, text: bytes, descriptors: Iterable[int]) -> tuple[int, int]:
         if len(text) > SIZE:
             raise LaunchError("the command line is too long")
+        await self._greeted()
         socket.send_fds(self._socket, [text], list(descriptors))
-        await readable(self._socket.fileno())
-        answer, found, _, _ = socket.recv_fds(self._socket, SIZE, 1)
-        if not answer:
-            raise EOFError
+        answer, found = await self._answer()
         if not found:
             raise LaunchError(answer.decode(errors="replace"))
         os.set_inheritable(found[0], False)
         return int(answer), found[0]
+
+    async def _greeted(self) -> None:
+        if not self._runs:
+            answer, _ = await self._answer()
+            self._runs, self._tree.mounted = True, answer == b"1"
+
+    async def _answer(self) -> tuple[bytes, list[int]]:
+        await readable(self._socket.fileno())
+        answer, found, _, _ = socket.recv_fds(self._socket, SIZE, 1)
+        if not answer:
+            raise EOFError
+        return answer, found

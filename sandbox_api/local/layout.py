@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 HOME = "/home/student"
+# Where the folder of orders is shown.
+CONTROL = "/run/sandbox"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # The variables that commands have, if they are not given others.
@@ -53,6 +56,28 @@ OWN_ETC = {
 }
 
 
+@dataclass
+class Tree:
+    """The files that commands see, but for their own."""
+
+    root: str = ""
+    """The folder that commands see as `/`."""
+    shown: tuple[str, ...] = ()
+    """The folders that they see as they are on the host, which have empty ones below root."""
+    mounted: bool = False
+    """Whether these are mounted below root already, where sandboxes are started."""
+
+    def mounts(self) -> list[tuple[str, str]]:
+        """Return where each folder that is shown is, and where it is to be mounted."""
+        return [(path, f"{self.root}{path}") for path in self.shown]
+
+    def options(self) -> list[str]:
+        """Return the options that show all of it, read-only."""
+        shown = () if self.mounted else self.shown
+        binds = [part for path in shown for part in ("--ro-bind", path, path)]
+        return ["--ro-bind", self.root, "/", *binds]
+
+
 def namespaces(help_text: str) -> list[str]:
     """Return the options that take everything but files from the commands."""
     options = ["--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000"]
@@ -64,58 +89,62 @@ def namespaces(help_text: str) -> list[str]:
     return options
 
 
-def system(etc: Path, *, network: bool) -> list[str]:
-    """Return the options that show what is read-only of the system; make etc to be its /etc."""
-    options = ["--ro-bind", "/usr", "/usr"]
+def make_tree(root: Path, *, network: bool) -> Tree:
+    """Make root to be what commands see as `/`, with nothing in it that differs between boxes."""
+    make_folder(root)
+    shown = ["/usr"]
     for path in (Path("/", name) for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")):
         if path.is_symlink():
-            options += ["--symlink", str(path.readlink()), str(path)]
+            (root / path.name).symlink_to(path.readlink())
         elif path.is_dir():
-            options += ["--ro-bind", str(path), str(path)]
-    options += ["--ro-bind", str(etc), "/etc", *make_etc(etc, network=network)]
+            shown.append(str(path))
+    shown += make_etc(root / "etc", network=network)
     if Path("/var/lib/dpkg").is_dir():
-        options += ["--ro-bind", "/var/lib/dpkg", "/var/lib/dpkg"]
-    return [*options, "--proc", "/proc", "--dev", "/dev"]
+        shown.append("/var/lib/dpkg")
+    # What is mounted on these is made for each box.
+    for name in (*shown, "/proc", "/dev", "/tmp", "/var", HOME, CONTROL):  # noqa: S108
+        make_folders(root, name)
+    (root / "var/tmp").symlink_to("/tmp")  # noqa: S108
+    return Tree(str(root), tuple(shown))
 
 
-def scratch(help_text: str, size: int) -> list[str]:
-    """Return the options for the folders that anybody may write to, of so many bytes each."""
-    options: list[str] = []
+def fresh(help_text: str, size: int) -> list[str]:
+    """Return the options for files of each box's own, where anybody may write so many bytes."""
+    options = ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/tmp", "/dev/shm"):  # noqa: S108
         options += ["--perms", "1777"] if "--perms" in help_text else []
         options += ["--size", str(size)] if "--size" in help_text else []
         options += ["--tmpfs", folder]
-    return [*options, "--symlink", "/tmp", "/var/tmp"]  # noqa: S108
+    # Last of all, /proc with its settings becomes read-only, and where the rest of it is mounted.
+    options += ["--remount-ro", "/proc", "--remount-ro", "/dev"]
+    return options
 
 
 def make_etc(etc: Path, *, network: bool) -> list[str]:
-    """Make what commands see as /etc, and return options for what is not copied into it.
+    """Make what commands see as /etc, and return the folders that are not copied into it.
 
-    Each mount costs every sandbox a tenth of a millisecond, and each copy costs the start of the
+    Each mount may cost every sandbox a tenth of a millisecond, and each copy costs the start of the
     server as much, so only large folders are mounted.
     """
-    options: list[str] = []
-    etc.mkdir(exist_ok=True)
+    shown: list[str] = []
+    make_folder(etc)
     found = {path for pattern in ETC for path in Path("/etc").glob(pattern)}
     for path in sorted(found | ({Path("/etc/resolv.conf")} if network else set())):
         into = etc / path.relative_to("/etc")
-        for folder in reversed([parent for parent in into.parents if etc in parent.parents]):
-            make_folder(folder)
+        make_folders(etc, path.relative_to("/etc").parent.as_posix())
         if not path.is_dir():
             with contextlib.suppress(OSError):
                 shutil.copy2(path, into)
         elif sum(1 for _ in islice(path.rglob("*"), MANY)) < MANY:
             copy_folder(path, into)
         else:
-            make_folder(into)
-            options += ["--ro-bind", str(path), str(path)]
+            shown.append(str(path))
     for name, text in OWN_ETC.items():
         (etc / name).write_text(text)
         (etc / name).chmod(0o644)
     (etc / "mtab").unlink(missing_ok=True)
     (etc / "mtab").symlink_to("/proc/self/mounts")
-    etc.chmod(0o755)
-    return options
+    return shown
 
 
 def copy_folder(path: Path, into: Path) -> None:
@@ -128,6 +157,13 @@ def copy_folder(path: Path, into: Path) -> None:
                 continue
             with contextlib.suppress(OSError):
                 shutil.copy2(each, into / each.name, follow_symlinks=False)
+
+
+def make_folders(root: Path, name: str) -> None:
+    """Make a folder below root, and those that it is in."""
+    for part in filter(None, name.split("/")):
+        root /= part
+        make_folder(root)
 
 
 def make_folder(path: Path) -> None:

@@ -41,7 +41,7 @@ class Pool:
         self._isolator = isolator
         self._work = work
         self._limits = limits
-        self._launcher = Launcher(isolator.starter, spares=isolator.spares)
+        self._launcher = Launcher(isolator.starter, tree=isolator.tree, spares=isolator.spares)
         self._undertaker = Undertaker()
         for kind, name in isolator.remains():
             self._undertaker.take(kind, name)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sandbox_api.local import LocalServer
-from sandbox_api.local.isolation import CONTROL, HOME, Bubblewrap, probe
+from sandbox_api.local.isolation import Bubblewrap, folders, probe
 
 from .servers import Connection
 
@@ -80,10 +80,8 @@ class Bare:
         return number / (time.perf_counter() - started)
 
     def _options(self) -> list[str]:
-        sealed = ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
-        mounts = ["--bind", str(self._home), HOME, "--ro-bind", str(self._control), CONTROL]
         isolator = self._isolator
-        return [isolator.bwrap, *isolator.options, *mounts, *sealed, "--chdir", HOME]
+        return [isolator.bwrap, *isolator.options, *folders(self._home, self._control)]
 
     def _times(self, command: list[str]) -> list[float]:
         return [int(line) / 1e6 for line in self._call(command).split()]

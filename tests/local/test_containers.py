@@ -29,8 +29,8 @@ from sandbox_api import ASandbox, LocalSandboxError, Sandbox
 from sandbox_api.cli.app import app
 from sandbox_api.local import IsolationError, LocalServer, cgroups, containers
 from sandbox_api.local.box import BoxError
-from sandbox_api.local.cell import CONTROL
 from sandbox_api.local.isolation import find_bwrap, probe
+from sandbox_api.local.layout import CONTROL
 from sandbox_api.local.limits import Limits, default_warm
 from sandbox_api.local.pool import Pool
 

@@ -46,7 +46,7 @@ def pooled(work: Path, scenario: Callable[[Pool], Awaitable[None]], **limits: An
     # The server's own loop.
     controls = uvloop.run(main())
     assert not controls.exists()
-    assert [path.name for path in work.iterdir()] == ["etc"]
+    assert [path.name for path in work.iterdir()] == ["root"]
 
 
 def homes(work: Path) -> set[str]:
