@@ -22,14 +22,14 @@ SET_ATTRIBUTES, HERE, RECURSIVE = 442, -100, 0x8000
 READ_ONLY, NO_SUID, NO_DEVICES = 1, 2, 4
 
 
-def main(
-    server: socket.socket, account: int | None, mounts: list[list[str]], *, spares: bool
-) -> None:
+def main(server: socket.socket, account: int | None, *, spares: bool) -> None:
     """Answer requests until there is nobody any more who could make one.
 
-    Say first whether mounts were made: the paths of each, and where they are shown. In the end,
-    kill what was started, unless it is to be spared.
+    The first is for mounts, of which each has a path and another where it is to be shown; it is
+    answered by whether they were made. In the end, kill what was started, unless it is to be
+    spared.
     """
+    mounts: list[list[str]] = json.loads(server.recv(SIZE) or b"[]")
     mounted = False
     if account is not None:
         mounted = look_away(mounts)
@@ -146,10 +146,9 @@ def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) ->
 
 
 if __name__ == "__main__":
-    number, name, wanted, spares = sys.argv[1:]
+    number, name, spares = sys.argv[1:]
     main(
         socket.socket(fileno=int(number)),
         int(name) if name else None,
-        json.loads(wanted),
         spares=spares == "spares",
     )

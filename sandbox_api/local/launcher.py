@@ -39,11 +39,7 @@ class Launcher:
         self, account: int | None, *, tree: Tree | None = None, spares: bool = False
     ) -> None:
         self._tree = tree or Tree()
-        self._options = [
-            "" if account is None else str(account),
-            json.dumps(self._tree.mounts()),
-            "spares" if spares else "",
-        ]
+        self._options = ["" if account is None else str(account), "spares" if spares else ""]
         self._lock = asyncio.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._open()
@@ -101,6 +97,7 @@ class Launcher:
                 start_new_session=True,
                 cwd="/",
             )
+        self._socket.send(json.dumps(self._tree.mounts()).encode())
 
     async def _ask(self, text: bytes, descriptors: Iterable[int]) -> tuple[int, int]:
         if len(text) > SIZE:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 class Launch:
     """Such a process, and this end of its socket."""
 
-    def __init__(self, account: str = "", spares: str = "") -> None:
+    def __init__(
+        self, account: str = "", spares: str = "", mounts: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(20)
         with other:
@@ -36,6 +38,8 @@ class Launch:
                 pass_fds=[other.fileno()],
                 start_new_session=True,
             )
+        self._socket.send(json.dumps(mounts).encode())
+        self.mounted = self._socket.recv(1)
 
     def __enter__(self) -> Self:
         return self
@@ -171,3 +175,25 @@ def test_what_is_started_for_an_account_does_not_see_the_mounts_of_sys(tmp_path:
         assert mounted(Path("/proc/self/mountinfo").read_text()) == before
     # In a container, it may not be allowed to do without them.
     assert seen in (before, {each for each in before if not f"{each}/".startswith("/sys/")})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
+def test_mounts_are_made_read_only_for_what_is_started_and_nobody_else(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    (source / "file").touch()
+    with Launch("0", mounts=((str(source), str(target)),)) as launching:
+        listed = output(launching, tmp_path, "ls target; touch target/more 2>/dev/null")
+        # In a container, it may not be allowed to mount anything.
+        assert (launching.mounted, listed) in ((b"1", "file\n"), (b"0", ""))
+        assert not list(target.iterdir())
+    assert [path.name for path in source.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("account", ["", str(os.geteuid())])
+def test_what_can_not_be_mounted_is_said(account: str, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    with Launch(account, mounts=((missing, missing),)) as launching:
+        assert launching.mounted == b"0"
+        assert output(launching, tmp_path, "echo fine") == "fine\n"

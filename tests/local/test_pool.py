@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,13 +16,13 @@ from sandbox_api.local.cell import Start
 from sandbox_api.local.channel import Channel, ChannelError
 from sandbox_api.local.isolation import Bubblewrap, probe
 from sandbox_api.local.launcher import Launcher, LaunchError
+from sandbox_api.local.layout import Tree
 from sandbox_api.local.limits import Limits
 from sandbox_api.local.pool import Pool
 from sandbox_api.local.undertaker import Undertaker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -47,6 +48,11 @@ def pooled(work: Path, scenario: Callable[[Pool], Awaitable[None]], **limits: An
     controls = uvloop.run(main())
     assert not controls.exists()
     assert [path.name for path in work.iterdir()] == ["root"]
+
+
+def mounts(pid: int) -> str:
+    """Return what is mounted where a process looks."""
+    return Path(f"/proc/{pid}/mountinfo").read_text()
 
 
 def homes(work: Path) -> set[str]:
@@ -153,6 +159,37 @@ def test_a_box_that_died_waiting_is_not_given(work: Path) -> None:
         await until(lambda: not any(box.alive for box in pool._ready))
         async with pool.box() as box:
             assert await output(box, "echo fine") == "fine"
+
+    pooled(work, scenario)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts anything for all boxes")
+def test_what_all_boxes_see_is_mounted_for_them_alone(work: Path) -> None:
+    async def scenario(pool: Pool) -> None:
+        async with pool.box() as box:
+            assert await output(box, "echo fine") == "fine"
+        tree, process = pool._isolator.tree, pool._launcher._process
+        assert tree
+        assert process
+        there, here = mounts(process.pid), mounts(os.getpid())
+        if tree.mounted:
+            assert all(f" {target} " in there for _, target in tree.mounts())
+        assert tree.root not in here
+
+    pooled(work, scenario)
+
+
+def test_what_can_not_be_mounted_for_all_boxes_is_for_each(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = str(work / "missing")
+    monkeypatch.setattr(Tree, "mounts", lambda _: [("/usr", missing)])
+
+    async def scenario(pool: Pool) -> None:
+        async with pool.box() as box:
+            assert await output(box, "echo fine") == "fine"
+        assert pool._isolator.tree
+        assert not pool._isolator.tree.mounted
 
     pooled(work, scenario)
 
