@@ -80,8 +80,17 @@ class Bare:
         return number / (time.perf_counter() - started)
 
     def _options(self) -> list[str]:
-        isolator = self._isolator
-        return [isolator.bwrap, *isolator.options, *folders(self._home, self._control)]
+        """Return the options for the same sandbox, as bubblewrap's manual has them.
+
+        Each link and folder is one of them. The server makes what it can once for all sandboxes.
+        """
+        isolator, root = self._isolator, Path(self._isolator.tree.root)
+        files = ["--ro-bind", str(root / "etc"), "/etc"]
+        files += [part for path in isolator.tree.shown for part in ("--ro-bind", path, path)]
+        for link in (path for path in (*root.iterdir(), root / "var/tmp") if path.is_symlink()):
+            files += ["--symlink", str(link.readlink()), f"/{link.relative_to(root)}"]
+        own = [*isolator.fresh, *folders(self._home, self._control), "--remount-ro", "/"]
+        return [isolator.bwrap, *isolator.namespaces, *files, *own]
 
     def _times(self, command: list[str]) -> list[float]:
         return [int(line) / 1e6 for line in self._call(command).split()]
