@@ -171,7 +171,7 @@ class Bench:
         from .local import measure
 
         try:
-            bare, server = measure(max(self._options.rounds // 3, 1), 20)
+            bare, server = measure(self._options.rounds, 20)
         except (LocalSandboxError, TypeError) as error:
             print(f"The local sandbox is left out: {error}", file=sys.stderr)
             return []
