@@ -219,6 +219,17 @@ def test_a_trailer_is_no_part_of_the_head(server: Server) -> None:
     assert b"HTTP/1.1 200 " in answer
 
 
+@pytest.mark.parametrize(
+    "more",
+    [b"Transfer-Encoding: chunked\r\n", b"Content-Length: 0\r\n", b"Content-Length: +5\r\n"],
+)
+def test_a_body_that_may_end_in_two_places_ends_the_connection(server: Server, more: bytes) -> None:
+    head = b"PUT /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
+    answer = rest(server.connect(head + more + b"\r\n0\r\n\r\n" + HEALTHZ))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"HTTP/1.1 200 " not in answer
+
+
 def test_requests_in_a_row_are_answered_in_their_order(server: Server) -> None:
     form = b"config=" + quote(json.dumps({"commands": ["sleep 0.2; echo first"]})).encode()
     first = HEAD.replace(b"1000", b"%d" % len(form)) + FORM + form
