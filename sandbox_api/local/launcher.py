@@ -97,7 +97,9 @@ class Launcher:
                 start_new_session=True,
                 cwd="/",
             )
-        self._socket.send(json.dumps(self._tree.mounts()).encode())
+        # Should it be dead already, whoever asks it for something will notice.
+        with contextlib.suppress(ConnectionError):
+            self._socket.send(json.dumps(self._tree.mounts()).encode())
 
     async def _ask(self, text: bytes, descriptors: Iterable[int]) -> tuple[int, int]:
         if len(text) > SIZE:
