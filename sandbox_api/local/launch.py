@@ -65,12 +65,12 @@ def look_away(mounts: list[list[str]]) -> bool:
         return False
     libc.umount2(b"/sys", DETACH)
     for source, target in mounts:
-        if libc.mount(source.encode(), target.encode(), None, BIND | REC, None):
+        if libc.mount(os.fsencode(source), os.fsencode(target), None, BIND | REC, None):
             return False
     # Kernels before 5.12 do not know that, and leave it to bubblewrap, which looks in any case.
     attributes = struct.pack("4Q", READ_ONLY | NO_SUID | NO_DEVICES, 0, 0, 0)
     for _, target in mounts:
-        where = ctypes.c_long(HERE), target.encode(), ctypes.c_long(RECURSIVE)
+        where = ctypes.c_long(HERE), os.fsencode(target), ctypes.c_long(RECURSIVE)
         libc.syscall(
             ctypes.c_long(SET_ATTRIBUTES), *where, attributes, ctypes.c_long(len(attributes))
         )
