@@ -255,4 +255,4 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         gone.cancel()
         if not task.done():
             task.cancel()
-            await whole(asyncio.wait((task,)))
+            await whole(asyncio.gather(task, return_exceptions=True))

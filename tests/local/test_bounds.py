@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import os
 import socket
@@ -10,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from starlette.requests import ClientDisconnect, Request
 
 from sandbox_api.local import api
 from sandbox_api.local.app import create_app
@@ -329,3 +332,26 @@ def test_what_is_no_http_is_refused(
     # Whoever knocks can not fill the log.
     assert capfd.readouterr().err == ""
     assert server.works()
+
+
+def test_an_execution_that_fails_when_its_client_is_gone_is_no_surprise() -> None:
+    told: list[dict[str, Any]] = []
+
+    async def failing() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise OSError("the disk is gone too") from None
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        with pytest.raises(ClientDisconnect):
+            await api.while_connected(Request({"type": "http"}, receive), failing())
+        gc.collect()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert told == []
