@@ -73,6 +73,13 @@ class Group:
         used = self._numbers(f"{self.folders['memory']}/cpu.stat") if self.version == 2 else {}
         return used["usage_usec"] / 1e6 if "usage_usec" in used else None
 
+    def processes(self) -> list[int] | None:
+        """Return the ids of the processes in it, or None when they are not known."""
+        for folder in self.folders.values():
+            with contextlib.suppress(OSError, ValueError):
+                return [int(line) for line in Path(folder, "cgroup.procs").read_bytes().split()]
+        return None
+
     def remove(self) -> None:
         """Remove the group, whose processes are dead."""
         for folder in set(self.folders.values()):

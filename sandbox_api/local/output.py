@@ -8,9 +8,10 @@ import os
 CHUNK = 65536
 # The most that an unprivileged process can make a pipe hold.
 PIPE_SIZE = 1024 * 1024
-# How long a pipe may fill before it is listened to, in seconds. Most commands have ended by then,
-# and what they wrote is read in one go.
-PATIENCE = 0.003
+# How long a pipe may fill before somebody looks into it, in seconds, and if there was nothing, how
+# much longer before it is listened to. Most commands have ended by then, and what they wrote is read
+# in one go; to listen takes much longer than to look.
+PATIENCE, MORE = 0.004, 0.026
 
 
 class Output:
@@ -30,7 +31,7 @@ class Output:
     def listen(self, limit: int) -> None:
         """Read from soon on."""
         self._limit = limit
-        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._listen)
+        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._look)
 
     def close(self) -> None:
         """Read what is already there, and then no more."""
@@ -42,6 +43,12 @@ class Output:
                     break
         self._deafen()
         os.close(self._pipe)
+
+    def _look(self) -> None:
+        if self._read():
+            self._listen()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(MORE, self._listen)
 
     def _listen(self) -> None:
         asyncio.get_running_loop().add_reader(self._pipe, self._read)

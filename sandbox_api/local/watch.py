@@ -89,7 +89,7 @@ class Watch:
         group, limits = self._box.group, self._limits
         used = group.cpu_time() if group else None
         if used is None or not self._guarded:
-            processes = tree(self._box.pid)
+            processes = self._processes()
             if used is None:
                 used = sum(process.cpu for process in processes.values())
             if not self._guarded and self._memory(processes) > limits.memory:
@@ -97,6 +97,14 @@ class Watch:
         if used > limits.cpu_time:
             return "cpu"
         return "disk" if self._disk_is_full() else None
+
+    def _processes(self) -> dict[int, Process]:
+        """Return all processes in the box, by their ids."""
+        members = self._box.group.processes() if self._box.group else None
+        if members is None:
+            return tree(self._box.pid)
+        # To look through all processes of the machine takes much longer.
+        return {pid: process for pid in members if (process := stat(pid))}
 
     def _memory(self, processes: dict[int, Process]) -> int:
         bound = self._limits.memory
@@ -121,7 +129,7 @@ class Watch:
         use = usage(self._box.home, limits)
         size, hidden = use.size, use.hidden
         if (self._free - free) * LOSS >= limits.disk:
-            processes, device = tree(self._box.pid), self._box.home.stat().st_dev
+            processes, device = self._processes(), self._box.home.stat().st_dev
             size += unlinked(processes, device)
             hidden |= any(maps_unlinked(pid, device) for pid in processes)
             hidden |= self._is_hidden(processes)
