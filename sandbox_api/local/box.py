@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .cgroups import Group
     from .launcher import Launcher
     from .limits import Limits
+    from .networks import Network, Networks
     from .output import Output
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class Box:
         home: Path,
         control: Path,
         group: Group | None,
+        networks: Networks,
     ) -> None:
         self.home = home
         """What is the working directory of its commands."""
@@ -76,6 +78,8 @@ class Box:
         self._limits = limits
         self._environ = isolator.environ(home)
         self._channel = Channel(control)
+        self._networks = networks
+        self._network: Network | None = None
         self._cell = isolator.cell(home, control)
         self._open: set[int] = set()
         # Of the driver, and of what was launched: descriptors of processes, once there are any.
@@ -147,7 +151,13 @@ class Box:
         try:
             if self._driver >= 0:
                 await self._cell.end(self.pid, self._first, self._driver)
+                # If the driver was not found, something may live on for a moment.
+                if self._network and self._driver != self._first:
+                    self._networks.give_back(self._network)
+                    self._network = None
         finally:
+            if self._network:
+                self._network.close()
             self._channel.close()
             self._cell.close()
             for descriptor in set(self._open):
@@ -161,8 +171,12 @@ class Box:
         driver = ["/bin/bash", "-p", f"{shown}/driver", shown, str(ORDERS), str(ANSWERS)]
         driver.append(" ".join(map(str, GROUPS[: len(doors)])))
         ends = (*self._channel.ends, *doors)
+        # Only now it is known whether it can put boxes into networks.
         await self._launcher.ready()
-        start = self._cell.start([*driver, *self._bounds()], ends, errors_end)
+        if self._isolator.takes_network:
+            self._network = self._networks.take()
+        network = self._network.descriptor if self._network else None
+        start = self._cell.start([*driver, *self._bounds()], ends, errors_end, network)
         self.pid, pidfd = await self._launcher.launch(start, self.home)
         self._first = self._driver = self._adopt(pidfd)
         self._channel.handed_over()

@@ -67,17 +67,21 @@ class Start(NamedTuple):
     """Its variables, or None for those of the server."""
     descriptors: dict[int, int]
     """What it has open, by the number that it finds it under."""
+    network: int | None = None
+    """A descriptor of the network that it is put into, if not the one of what starts it."""
 
 
 class Cell(ABC):
     """What one box is in, from before its start until after its end."""
 
     @abstractmethod
-    def start(self, driver: Sequence[str], ends: tuple[int, ...], errors: int) -> Start:
+    def start(
+        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None
+    ) -> Start:
         """Return how to start driver, which takes orders from, and answers to, ends.
 
         What else is in ends are the groups that it enters. Until it takes orders, complaints go
-        to errors.
+        to errors. network is a descriptor of its network, if one was made for it.
         """
 
     @abstractmethod
@@ -126,6 +130,11 @@ class Isolator(ABC):
 
     patience: ClassVar[float] = 10.0
     """How long the start of a driver may take where it mostly takes milliseconds, in seconds."""
+
+    @property
+    def takes_network(self) -> bool:
+        """Whether boxes can have a network that was made for them."""
+        return False
 
     @property
     def starter(self) -> int | None:
@@ -239,7 +248,9 @@ class OpenCell(Cell):
     def __init__(self, home: Path) -> None:
         self._home = home
 
-    def start(self, driver: Sequence[str], ends: tuple[int, ...], errors: int) -> Start:
+    def start(
+        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None
+    ) -> Start:
         """Return how to start driver."""
         environ = ENVIRON | {"HOME": str(self._home)} | DRIVER
         return Start(list(driver), environ, numbered(ends, errors))

@@ -178,7 +178,9 @@ class Container(Cell):
         self._control = control
         self._name = f"{LABEL}-{this_server()}-{secrets.token_hex(6)}"
 
-    def start(self, driver: Sequence[str], ends: tuple[int, ...], errors: int) -> Start:
+    def start(
+        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None
+    ) -> Start:
         """Return how to start driver."""
         command = self._isolator.command(self._name, self._home, self._control, driver)
         return Start(command, None, {0: ends[0], 1: ends[1], 2: errors})

@@ -87,11 +87,11 @@ class Engine:
                 await whole(asyncio.to_thread(self._lay, box.home, job, upload))
             async with watched(box, self.limits):
                 run = await self._run(box, job)
-            await whole(box.end())
-            # Everything in the sandbox is dead: nothing changes under the hands of what follows.
             total = time.monotonic() - run.started
             if job.result_path is None and not job.save:
                 return ExecutionResult(run.status, run.results, total)
+            # Everything must be dead, so that nothing changes under the hands of what follows.
+            await whole(box.end())
             return await whole(asyncio.to_thread(self._finish, box.home, job, run, total))
 
     async def output(self, commands: list[str], seconds: float) -> list[str]:
@@ -113,6 +113,18 @@ class Engine:
 
     @asynccontextmanager
     async def _slot(self) -> AsyncGenerator[None]:
+        if self._free.locked():
+            await self._wait()
+        else:
+            await self._free.acquire()
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
+            self._free.release()
+
+    async def _wait(self) -> None:
         if self._waiting >= self.limits.queue:
             raise Refusal(503, OVERLOADED)
         self._waiting += 1
@@ -123,12 +135,6 @@ class Engine:
             raise Refusal(503, OVERLOADED) from None
         finally:
             self._waiting -= 1
-        self.busy += 1
-        try:
-            yield
-        finally:
-            self.busy -= 1
-            self._free.release()
 
     @asynccontextmanager
     async def _box(self, environ: dict[str, str]) -> AsyncGenerator[Box]:

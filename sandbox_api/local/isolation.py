@@ -85,32 +85,40 @@ class Bubblewrap(Isolator):
         more = "" if self.filter else " The kernel takes no filter of system calls."
         return super().guards(limits) + more
 
+    @property
+    def takes_network(self) -> bool:
+        """Whether boxes can have a network that was made for them: where root may do all that."""
+        return self.account is not None and not self.network and self.tree.mounted
+
     def cell(self, home: Path, control: Path) -> Cell:
         """Return a cell for a box with these folders."""
         return BubblewrapCell(self, home, control)
 
     def command(
-        self, home: Path, control: Path, driver: Sequence[str], numbers: tuple[int, int, int]
+        self,
+        home: Path,
+        control: Path,
+        driver: Sequence[str],
+        numbers: tuple[int, int, int],
+        *,
+        network: bool = False,
     ) -> tuple[list[str], list[bytes]]:
         """Return the command line that runs driver in a sandbox, and what it reads.
 
         home becomes the working directory, control is shown read-only. Of the descriptors that are
         numbered, the first receives the process id of the sandbox as JSON, and the others have to
-        hold what it reads.
+        hold what it reads. With network, it is in the one of whoever runs that.
         """
         info, options, filters = numbers
-        parts = [*folders(home, control), "--info-fd", str(info)]
+        parts = [*self.namespaces, *self.tree.options(), *self.fresh, "--info-fd", str(info)]
         parts += [part for pair in DRIVER.items() for part in ("--setenv", *pair)]
         if self.filter is not None:
             parts += ["--seccomp", str(filters)]
+        if network:
+            parts.append("--share-net")
         # Not in the command line, which every user of the host can read.
-        text = same(self.options) + arguments(parts)
+        text = same(tuple(parts)) + arguments(folders(home, control))
         return [self.bwrap, "--args", str(options), "--", *driver], [text, self.filter or b""]
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Its options but for what differs between boxes."""
-        return (*self.namespaces, *self.tree.options(), *self.fresh)
 
 
 class BubblewrapCell(Cell):
@@ -122,15 +130,19 @@ class BubblewrapCell(Cell):
         self._control = control
         self._open: list[int] = []
 
-    def start(self, driver: Sequence[str], ends: tuple[int, ...], errors: int) -> Start:
+    def start(
+        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None
+    ) -> Start:
         """Return how to start driver."""
-        numbers = INFO, OPTIONS, FILTER
-        command, contents = self._isolator.command(self._home, self._control, driver, numbers)
+        places, numbers = (self._home, self._control), (INFO, OPTIONS, FILTER)
+        command, contents = self._isolator.command(
+            *places, driver, numbers, network=network is not None
+        )
         self._open += os.pipe()
         for content in contents:
             self._open.append(holding(content))
         handed = dict(zip(numbers, self._open[1:], strict=True))
-        return Start(command, {}, numbered(ends, errors) | handed)
+        return Start(command, {}, numbered(ends, errors) | handed, network)
 
     async def find(self, launched: int, ready: Callable[[], Awaitable[object]]) -> int:
         """Return the process id of the driver."""
@@ -181,7 +193,7 @@ def folders(home: Path, control: Path) -> list[str]:
 
 @lru_cache(maxsize=8)
 def same(parts: tuple[str, ...]) -> bytes:
-    """Return what `arguments` does, of options that each box has."""
+    """Return what `arguments` does, of options that are the same again and again."""
     return arguments(parts)
 
 

@@ -5,6 +5,7 @@ run as. Nothing of the package is imported, for that account need not be able to
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -13,6 +14,8 @@ import socket
 import struct
 import sys
 
+LIBC = ctypes.CDLL(None)
+
 SIZE = 65536
 
 # Of Linux's <sched.h>, <sys/mount.h> and <linux/mount.h>.
@@ -20,28 +23,32 @@ NEW_MOUNTS = 0x20000
 BIND, REC, SLAVE, DETACH = 1 << 12, 1 << 14, 1 << 19, 2
 SET_ATTRIBUTES, HERE, RECURSIVE = 442, -100, 0x8000
 READ_ONLY, NO_SUID, NO_DEVICES = 1, 2, 4
+# Of <sched.h>, <sys/prctl.h> and <linux/capability.h>.
+NETWORK = 0x40000000
+KEEP, CAPABILITIES, ADMIN = 8, 0x20080522, 1 << 21
 
 
 def main(server: socket.socket, account: int | None, *, spares: bool) -> None:
     """Answer requests until there is nobody any more who could make one.
 
     The first is for mounts, of which each has a path and another where it is to be shown; it is
-    answered by whether they were made. In the end, kill what was started, unless it is to be
-    spared.
+    answered by whether they were made, and what is started can be put into networks. In the end,
+    kill what was started, unless it is to be spared.
     """
     mounts: list[list[str]] = json.loads(server.recv(SIZE) or b"[]")
-    mounted = False
+    able = False
     if account is not None:
-        mounted = look_away(mounts)
+        able = look_away(mounts) and not LIBC.prctl(KEEP, 1, 0, 0, 0)
         os.setgroups([])
         os.setresgid(account, account, account)
         os.setresuid(account, account, account)
+        able = able and keep_one()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server.set_inheritable(False)
     # The processes that were started, by descriptors of them.
     started: dict[int, int] = {}
     try:
-        server.send(b"%d" % mounted)
+        server.send(b"%d" % able)
         serve(server, started)
     except ConnectionError:
         pass
@@ -50,28 +57,33 @@ def main(server: socket.socket, account: int | None, *, spares: bool) -> None:
             kill(pid)
 
 
+def keep_one() -> bool:
+    """Keep no right of root's but the one to enter networks, and tell whether it is there.
+
+    What is started has no part in it: the kernel takes all from an account that runs a program.
+    """
+    wanted = struct.pack("6I", ADMIN, ADMIN, 0, 0, 0, 0)
+    return not LIBC.capset(struct.pack("Ii", CAPABILITIES, 0), wanted)
+
+
 def look_away(mounts: list[list[str]]) -> bool:
     """Have mounts of this process's own, if it may, and tell whether all that are wanted are made.
 
     For each mount of a sandbox, bubblewrap reads a list of all. What is mounted here, it has to
     mount no more, and most of the host's mounts are in /sys, of which no sandbox has anything.
     """
-    # The server, which imports this file too, has no use for it.
-    import ctypes
-
-    libc = ctypes.CDLL(None)
     # What is mounted here must not be so on the host.
-    if libc.unshare(NEW_MOUNTS) or libc.mount(None, b"/", None, REC | SLAVE, None):
+    if LIBC.unshare(NEW_MOUNTS) or LIBC.mount(None, b"/", None, REC | SLAVE, None):
         return False
-    libc.umount2(b"/sys", DETACH)
+    LIBC.umount2(b"/sys", DETACH)
     for source, target in mounts:
-        if libc.mount(os.fsencode(source), os.fsencode(target), None, BIND | REC, None):
+        if LIBC.mount(os.fsencode(source), os.fsencode(target), None, BIND | REC, None):
             return False
     # Kernels before 5.12 do not know that, and leave it to bubblewrap, which looks in any case.
     attributes = struct.pack("4Q", READ_ONLY | NO_SUID | NO_DEVICES, 0, 0, 0)
     for _, target in mounts:
         where = ctypes.c_long(HERE), os.fsencode(target), ctypes.c_long(RECURSIVE)
-        libc.syscall(
+        LIBC.syscall(
             ctypes.c_long(SET_ATTRIBUTES), *where, attributes, ctypes.c_long(len(attributes))
         )
     return True
@@ -124,9 +136,16 @@ def kill(pid: int) -> None:
 
 
 def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) -> int:
-    """Start a process that has the descriptors under the numbers that are wanted for them."""
+    """Start a process that has the descriptors under the numbers that are wanted for them.
+
+    If one more is given, it is of a network, which the process is in.
+    """
     os.chdir(wanted["folder"][0])
-    numbers = map(int, wanted["numbers"])
+    numbers = [int(number) for number in wanted["numbers"]]
+    *descriptors, network = descriptors if len(descriptors) > len(numbers) else (*descriptors, None)
+    # This process stays there, which is of no use to it, until it enters the next.
+    if network is not None and LIBC.setns(network, NETWORK):
+        raise OSError("its network can not be entered")
     actions = [(os.POSIX_SPAWN_DUP2, nothing, 0)]
     # The numbers are those of standard streams, or above all that are open here.
     actions += [

@@ -32,7 +32,7 @@ class Launcher:
     """Start processes as account, or as this process's own.
 
     They are killed with the launcher, unless it spares them. If it can, it mounts for all of them
-    what tree shows, and tree tells whether it did.
+    what tree shows, and puts them into networks; tree tells whether it can.
     """
 
     def __init__(
@@ -63,7 +63,9 @@ class Launcher:
         }
         if start.environ is not None:
             wanted["environ"] = [f"{name}={value}" for name, value in start.environ.items()]
-        descriptors = start.descriptors.values()
+        descriptors = [*start.descriptors.values()]
+        if start.network is not None:
+            descriptors.append(start.network)
         async with self._lock:
             try:
                 return await self._ask(json.dumps(wanted).encode(), descriptors)

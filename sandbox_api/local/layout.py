@@ -65,7 +65,10 @@ class Tree:
     shown: tuple[str, ...] = ()
     """The folders that they see as they are on the host, which have empty ones below root."""
     mounted: bool = False
-    """Whether these are mounted below root already, where sandboxes are started."""
+    """Whether these are mounted below root already, where sandboxes are started.
+
+    There, they can be put into networks too.
+    """
 
     def mounts(self) -> list[tuple[str, str]]:
         """Return where each folder that is shown is, and where it is to be mounted."""

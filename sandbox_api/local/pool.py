@@ -15,6 +15,7 @@ from .cgroups import Groups
 from .files import remove
 from .launcher import Launcher, LaunchError
 from .layout import quick
+from .networks import Networks
 from .undertaker import Undertaker
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Pool:
         self._undertaker = Undertaker()
         for kind, name in isolator.remains():
             self._undertaker.take(kind, name)
+        self._networks = Networks()
         self._groups = Groups(isolator.mounts, limits) if isolator.mounts else None
         for folder in set(self._groups.folders.values() if self._groups else ()):
             self._undertaker.take("group", folder)
@@ -137,7 +139,8 @@ class Pool:
             group = self._groups.make() if self._groups else None
             if group:
                 stack.callback(group.remove)
-            box = Box(self._isolator, self._launcher, self._limits, home, control, group)
+            places = home, control, group, self._networks
+            box = Box(self._isolator, self._launcher, self._limits, *places)
             await box.start()
             self._remains[box] = stack.pop_all()
             return box
@@ -158,6 +161,7 @@ class Pool:
 
     def _close(self) -> None:
         self._launcher.close()
+        self._networks.close()
         remove(self._controls)
         if self._groups:
             self._groups.close()

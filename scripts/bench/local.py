@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -61,15 +62,13 @@ class Bare:
 
     def runs(self, number: int) -> list[float]:
         """Return the seconds that each of some runs took."""
-        filtered = f"--seccomp 9 9<{self._filter}" if self._isolator.filter else ""
-        quoted = " ".join(f"'{option}'" for option in self._options())
-        run = f"{quoted} {filtered} -- bash -c true"
+        run = self._filtered("bash", "-c", "true")
         return self._times(["/bin/bash", "-c", LOOP.format(run), "runs", str(number)])
 
     def further(self, number: int) -> list[float]:
         """Return the seconds that each of some `bash -c true` in one sandbox took."""
-        inside = ["bash", "-c", LOOP.format("bash -c true"), "further", str(number)]
-        return self._times([*self._options(), "--", *inside])
+        inside = "bash", "-c", LOOP.format("bash -c true"), "further", str(number)
+        return self._times(["/bin/bash", "-c", f"exec {self._filtered(*inside)}"])
 
     def throughput(self, number: int) -> float:
         """Return how many runs there are in a second, eight at once."""
@@ -78,6 +77,11 @@ class Bare:
         started = time.perf_counter()
         self._call(["xargs", "-P", str(CLIENTS), "-I", "{}", *run], input="x\n" * number)
         return number / (time.perf_counter() - started)
+
+    def _filtered(self, *command: str) -> str:
+        """Return what a shell runs to have a command in a sandbox with a filter of system calls."""
+        filtered = f"--seccomp 9 9<{self._filter}" if self._isolator.filter else ""
+        return f"{shlex.join(self._options())} {filtered} -- {shlex.join(command)}"
 
     def _options(self) -> list[str]:
         """Return the options for the same sandbox, as bubblewrap's manual has them.
@@ -159,7 +163,8 @@ def measure(rounds: int, number: int) -> tuple[Side, Side]:
                     bare.request += runs.runs(number)
                     one = [connection.execute() for _ in range(number)]
                     ours.request += one
-                    bare.further += runs.further(number)
+                    # Of both sides the mean of so many in a row.
+                    bare.further.append(statistics.fmean(runs.further(FURTHER)))
                     many = [connection.execute(1 + FURTHER) for _ in range(max(number // 4, 1))]
                     more = statistics.median(many) - statistics.median(one)
                     ours.further.append(more / FURTHER)
