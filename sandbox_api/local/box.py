@@ -106,19 +106,14 @@ class Box:
         if environ or self._environ.keys() != ENVIRON.keys():
             self._channel.set(self._environ | dict(environ))
 
-    async def run(
-        self, command: str, seconds: float, limit: int, *, last: bool = False
-    ) -> Outcome | None:
+    async def run(self, command: str, seconds: float, limit: int) -> Outcome | None:
         """Run command and return what it did, or None when it takes longer than seconds.
 
-        Then everything that runs in the sandbox is killed. last tells that no other is to follow.
-        Raise BoxError when the sandbox itself died.
+        Then everything that runs in the sandbox is killed. Raise BoxError when the sandbox itself
+        died.
         """
         outputs = self._channel.send(command, limit)
         try:
-            if not last:
-                # It will end soon; until then, there is time.
-                self._channel.prepare()
             async with asyncio.timeout(seconds + TICK):
                 exit_code = await self._channel.answer()
         except TimeoutError:
@@ -130,8 +125,7 @@ class Box:
                 raise BoxError(str(error)) from None
             return Outcome(KILLED, *outputs, "memory")
         finally:
-            for output in outputs:
-                output.close()
+            self._channel.finish()
         if self.exceeded:
             return Outcome(exit_code or KILLED, *outputs, self.exceeded)
         short = exit_code and self.group and self.group.killed()

@@ -76,7 +76,7 @@ class Cell(ABC):
 
     @abstractmethod
     def start(
-        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None
+        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None = None
     ) -> Start:
         """Return how to start driver, which takes orders from, and answers to, ends.
 
@@ -249,7 +249,7 @@ class OpenCell(Cell):
         self._home = home
 
     def start(
-        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None
+        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None = None
     ) -> Start:
         """Return how to start driver."""
         environ = ENVIRON | {"HOME": str(self._home)} | DRIVER

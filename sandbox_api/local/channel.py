@@ -8,10 +8,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .output import Output
+from .output import Pipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .output import Output
 
 DRIVER = Path(__file__).with_name("driver.sh").read_bytes()
 # No answer is as long.
@@ -37,7 +39,10 @@ class Channel:
         self._code: int | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._text = b""
-        self._next: tuple[Output, Output] | None = None
+        # Where commands write to, for standard output and error, and how many there were.
+        self._pipes: list[Pipe] = []
+        self._pairs = 0
+        self._command = -1
         orders, self._orders = os.pipe()
         self._replies, replies = os.pipe()
         self.ends: tuple[int, ...] = (orders, replies)
@@ -61,32 +66,34 @@ class Channel:
         self._show("environ", "".join(lines).encode())
 
     def prepare(self) -> None:
-        """Make the pipes for the output of the next command, while there is time."""
-        if self._next is None:
-            base = f"{self._folder}/{self._number + 1}"
-            stdout = Output(f"{base}.out")
-            try:
-                self._next = stdout, Output(f"{base}.err")
-            except BaseException:
-                stdout.close()
-                raise
+        """Make what the next command needs, while there is time."""
+        if self._command < 0:
+            self._command = self._make("command")
+        if not self._pipes:
+            self._pairs += 1
+            for end in ("out", "err"):
+                self._pipes.append(Pipe(f"{self._folder}/{self._pairs}.{end}"))
 
     def send(self, command: str, limit: int) -> tuple[Output, Output]:
         """Have a command run, and return its standard output and error, each kept up to limit.
 
-        They have to be closed.
+        Whatever comes of it, there has to be an end of it by `finish`.
         """
         self.prepare()
         self._number += 1
-        self._show(f"{self._number}.command", command.encode() + b"\0")
+        fill(self._command, command.encode() + b"\0")
         self._code = None
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._orders, b"%d\n" % self._number)
-        outputs, self._next = self._next, None
-        assert outputs  # noqa: S101
-        for output in outputs:
-            output.listen(limit)
-        return outputs
+            os.write(self._orders, b"%d %d\n" % (self._number, self._pairs))
+        stdout, stderr = self._pipes
+        return stdout.listen(limit), stderr.listen(limit)
+
+    def finish(self) -> None:
+        """Take what the command wrote that was sent last, and no more."""
+        free = [pipe.finish() for pipe in self._pipes]
+        if not all(free):
+            # What the command left running would write into the output of the next.
+            self._close_pipes()
 
     async def answer(self) -> int:
         """Return the exit code of the command that was sent last; 0 when the driver is ready.
@@ -106,8 +113,9 @@ class Channel:
         asyncio.get_running_loop().remove_reader(self._replies)
         os.close(self._replies)
         os.close(self._orders)
-        for output in self._next or ():
-            output.close()
+        self._close_pipes()
+        if self._command >= 0:
+            os.close(self._command)
         # Quicker than whoever does not know what is in it.
         with contextlib.suppress(OSError):
             for name in os.listdir(self._folder):  # noqa: PTH208
@@ -139,13 +147,28 @@ class Channel:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _close_pipes(self) -> None:
+        while self._pipes:
+            self._pipes.pop().close()
+
     def _show(self, name: str, content: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(f"{self._folder}/{name}", flags, 0o600)
+        descriptor = self._make(name)
         try:
-            while content:
-                content = content[os.write(descriptor, content) :]
-            # Whatever the server's umask is.
-            os.fchmod(descriptor, 0o644)
+            fill(descriptor, content)
         finally:
             os.close(descriptor)
+
+    def _make(self, name: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(f"{self._folder}/{name}", flags, 0o600)
+        # Whatever the server's umask is.
+        os.fchmod(descriptor, 0o644)
+        return descriptor
+
+
+def fill(descriptor: int, content: bytes) -> None:
+    """Have a file contain content."""
+    os.ftruncate(descriptor, 0)
+    done = 0
+    while done < len(content):
+        done += os.pwrite(descriptor, content[done:], done)

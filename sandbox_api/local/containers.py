@@ -179,7 +179,7 @@ class Container(Cell):
         self._name = f"{LABEL}-{this_server()}-{secrets.token_hex(6)}"
 
     def start(
-        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None
+        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None = None
     ) -> Start:
         """Return how to start driver."""
         command = self._isolator.command(self._name, self._home, self._control, driver)

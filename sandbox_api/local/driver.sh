@@ -1,7 +1,8 @@
 # Runs commands one after another; the first process of a sandbox, so that it can not be killed
-# from inside. $1: folder with the commands, $2: descriptor that their names come from, $3:
-# descriptor that their exit codes go to, $4: descriptors by which to enter control groups, $5:
-# processes that commands may have, or nothing; the rest: options of ulimit, each with its value.
+# from inside. $1: folder with the command to run, $2: descriptor that orders come from, each of them
+# a number and the name of two pipes, $3: descriptor that exit codes go to, $4: descriptors by which
+# to enter control groups, $5: processes that commands may have, or nothing; the rest: options of
+# ulimit, each with its value.
 folder=$1 in=$2 out=$3 processes=$5
 for each in $4; do
   echo 0 >&"$each" || exit
@@ -9,7 +10,7 @@ for each in $4; do
 done
 shift 5
 # Variables of its own must be set when it looks whether commands are given one of the same name.
-job='' code='' known='' direct='' command='' given=('')
+job='' code='' known='' direct='' command='' number='' pipes='' given=('')
 umask 022
 exec 2>/dev/null
 # Commands must not disturb it, but not inherit this.
@@ -43,10 +44,10 @@ prepare() {
 }
 
 echo 0 0 >&"$out"
-while read -r -u "$in"; do
+while read -r -u "$in" number pipes; do
   # Without that file, they are to have what this shell was given.
   [[ $known ]] || { known=yes; [[ ! -e $folder/environ ]] || prepare && direct=yes; }
-  IFS= read -r -d '' command <"$folder/$REPLY.command"
+  IFS= read -r -d '' command <"$folder/command"
   # With job control, a command gets a process group of its own and does not ignore SIGINT.
   set -m
   {
@@ -59,7 +60,7 @@ while read -r -u "$in"; do
     # It looks for a shell without a path where the command is to look for programs.
     [[ " ${environment[*]} " == *" PATH=$PATH "* ]] && shell=bash || shell=/bin/bash
     exec /usr/bin/env -i -- "${environment[@]}" "$shell" -c -- "$command"
-  } </dev/null >"$folder/$REPLY.out" 2>"$folder/$REPLY.err" {in}<&- {out}>&- &
+  } </dev/null >"$folder/$pipes.out" 2>"$folder/$pipes.err" {in}<&- {out}>&- &
   job=$!
   # Without it, a command that is stopped is not over. (`wait -f`, for that, can loop for ever.)
   set +m
@@ -67,5 +68,5 @@ while read -r -u "$in"; do
   code=$?
   # SIGUSR1 ends that early, with such a code. Else it costs the shell half a megabyte to wait again.
   ((code > 128)) && { wait "$job"; code=$?; }
-  echo "$REPLY $code" >&"$out"
+  echo "$number $code" >&"$out"
 done

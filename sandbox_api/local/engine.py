@@ -47,8 +47,6 @@ class Run:
     started: float
     room: int
     """How much more output is kept, in bytes."""
-    last: bool = False
-    """Whether no command is to follow the one that runs."""
 
 
 class Engine:
@@ -167,7 +165,6 @@ class Engine:
         for command in job.commands:
             started = time.monotonic()
             left = max(run.started + self.limits.run_time - started, 0.0)
-            run.last = command is job.commands[-1]
             result = await self._command(box, command, left, run, started)
             run.results.append(result)
             ignored = command.may_fail and result.exit_code != SandboxErrCode.UNKNOWN
@@ -193,7 +190,7 @@ class Engine:
             if math.isnan(bound):
                 raise BoxError("nothing is as long as that")
             room = min(self.limits.output_size, run.room)
-            outcome = await box.run(command.text, bound, room, last=run.last)
+            outcome = await box.run(command.text, bound, room)
         except BoxError:
             return result(SandboxErrCode.UNKNOWN, "", UNKNOWN)
         if outcome is None:

@@ -131,7 +131,7 @@ class BubblewrapCell(Cell):
         self._open: list[int] = []
 
     def start(
-        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None
+        self, driver: Sequence[str], ends: tuple[int, ...], errors: int, network: int | None = None
     ) -> Start:
         """Return how to start driver."""
         places, numbers = (self._home, self._control), (INFO, OPTIONS, FILTER)

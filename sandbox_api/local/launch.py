@@ -142,15 +142,15 @@ def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) ->
     """
     os.chdir(wanted["folder"][0])
     numbers = [int(number) for number in wanted["numbers"]]
-    *descriptors, network = descriptors if len(descriptors) > len(numbers) else (*descriptors, None)
     # This process stays there, which is of no use to it, until it enters the next.
-    if network is not None and LIBC.setns(network, NETWORK):
-        raise OSError("its network can not be entered")
+    for network in descriptors[len(numbers) :]:
+        if LIBC.setns(network, NETWORK):
+            raise OSError("its network can not be entered")
     actions = [(os.POSIX_SPAWN_DUP2, nothing, 0)]
     # The numbers are those of standard streams, or above all that are open here.
     actions += [
         (os.POSIX_SPAWN_DUP2, descriptor, number)
-        for number, descriptor in zip(numbers, descriptors, strict=True)
+        for number, descriptor in zip(numbers, descriptors, strict=False)
     ]
     # None are wanted other than those of this process, which are the server's.
     given = wanted.get("environ")

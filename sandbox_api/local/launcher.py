@@ -46,6 +46,8 @@ class Launcher:
 
     async def ready(self) -> None:
         """Wait until it runs, and the tree tells whether it is mounted. Not to be cancelled."""
+        if self._runs:
+            return
         # If it was killed, there will be another one, which says that again.
         with contextlib.suppress(ConnectionError, EOFError):
             async with self._lock:

@@ -19,7 +19,11 @@ import threading
 NEW_NETWORK = 0x40000000
 SET_FLAGS, UP = 0x8914, 1
 
+LIBC = ctypes.CDLL(None, use_errno=True)
+
 NO_SOCKETS = b"sockets: used 0\n"
+# Where it shows that something was sent; the second is only where there is IPv6.
+TRACES = "net/dev", "net/ip6_flowlabel"
 
 
 class Network:
@@ -32,47 +36,46 @@ class Network:
         self.descriptor = -1
         """By which processes enter it."""
         self._files: list[int] = []
-        self._failure: OSError | None = None
+        failures: list[OSError] = []
         # Only a thread leaves the network of its process.
-        thread = threading.Thread(target=self._make)
+        thread = threading.Thread(target=self._make, args=(failures,))
         thread.start()
         thread.join()
-        if self._failure:
+        if failures:
             self.close()
-            raise self._failure
-        self.descriptor, self._sockets, self._traffic = self._files
-        self._none = self._counts()
+            raise failures[0]
+        self.descriptor, self._sockets, *self._traces = self._files
+        self._none = self._traced()
 
     def unused(self) -> bool:
         """Tell whether no packet was ever sent in it, and there is no socket any more.
 
-        What else the kernel keeps of a network that has no processes, as ports that rest for a
-        minute after a connection, comes of packets.
+        What else there may be in a network that has no processes, as ports that rest for a minute
+        after a connection, comes of packets, but for labels of flows.
         """
-        return (
-            os.pread(self._sockets, 99, 0).startswith(NO_SOCKETS) and self._counts() == self._none
-        )
+        no_socket = os.pread(self._sockets, 99, 0).startswith(NO_SOCKETS)
+        return no_socket and self._traced() == self._none
 
     def close(self) -> None:
         """Let go of it. It ends with the last process in it."""
         while self._files:
             os.close(self._files.pop())
 
-    def _make(self) -> None:
+    def _make(self, failures: list[OSError]) -> None:
         try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.unshare(NEW_NETWORK):
+            if LIBC.unshare(NEW_NETWORK):
                 raise OSError(ctypes.get_errno(), "no network can be made")
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
                 fcntl.ioctl(any_socket, SET_FLAGS, struct.pack("16sh14x", b"lo", UP))
-            for name in ("ns/net", "net/sockstat", "net/dev"):
+            for name in ("ns/net", "net/sockstat", *TRACES):
                 path = f"/proc/thread-self/{name}"
-                self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                if name not in TRACES or os.path.exists(path):  # noqa: PTH110
+                    self._files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
-            self._failure = error
+            failures.append(error)
 
-    def _counts(self) -> bytes:
-        return os.pread(self._traffic, 4096, 0)
+    def _traced(self) -> list[bytes]:
+        return [os.pread(trace, 4096, 0) for trace in self._traces]
 
 
 class Networks:

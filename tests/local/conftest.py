@@ -73,6 +73,15 @@ def own() -> Iterator[Client]:
 
 
 @pytest.fixture
+def work() -> Iterator[Path]:
+    """Give a folder that another account gets at, which it does not at pytest's."""
+    with tempfile.TemporaryDirectory(prefix="sandbox-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
+@pytest.fixture
 def no_root() -> Iterator[Path]:
     """Give a folder, and be an account that modes hold for, as most servers are."""
     root, nobody = os.geteuid() == 0, 65534

@@ -47,8 +47,8 @@ REFUSED = r"denied|not permitted|Read-only|No such file|Invalid|cannot|busy|supe
     "command",
     [
         pytest.param("echo x > /run/sandbox/driver", id="rewrite the driver"),
-        pytest.param("echo true > /run/sandbox/2.command", id="write the next command"),
-        pytest.param("rm -f /run/sandbox/1.command", id="remove the commands"),
+        pytest.param("echo true > /run/sandbox/command", id="write the next command"),
+        pytest.param("rm -f /run/sandbox/command", id="remove the commands"),
         pytest.param("chmod 777 /run/sandbox", id="open the control folder"),
         pytest.param("mv /run/sandbox /tmp/x", id="move the control folder"),
         pytest.param("rmdir /home/student", id="remove the working directory"),
@@ -125,7 +125,7 @@ def test_it_is_refused_to(client: Client, command: str) -> None:
         pytest.param("rm -rf ~; mkdir -p ~", id="remove its home"),
         pytest.param("chmod 0 . /tmp /dev/shm", id="close its folders"),
         pytest.param("for i in $(seq 300); do (exit 0) & done", id="leave zombies"),
-        pytest.param("mkfifo 3.command 3.out; ln -s / 3.err", id="make files like the driver's"),
+        pytest.param("mkfifo command 1.out; ln -s / 1.err", id="make files like the driver's"),
     ],
 )
 def test_the_request_is_answered_after_trying_to(client: Client, command: str) -> None:

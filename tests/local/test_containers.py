@@ -183,14 +183,6 @@ def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
     return Given("podman", "an/image:of-it", real=False)
 
 
-@pytest.fixture
-def work() -> Iterator[Path]:
-    """A folder that other accounts get at."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
-
-
 def pid(client: Client) -> int:
     [found] = processes(f"--private\0{client.folder}")
     return found

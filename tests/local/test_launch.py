@@ -165,6 +165,22 @@ def test_an_account_is_taken_without_its_groups(account: int, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
+def test_an_account_has_one_right_of_root_and_what_it_starts_none(tmp_path: Path) -> None:
+    def rights(status: str) -> dict[str, int]:
+        lines = [line.split() for line in status.splitlines()]
+        return {name: int(value, 16) for name, value in lines}
+
+    with Launch("65534") as launching:
+        own = "grep -E 'Cap(Inh|Prm|Eff|Amb)' /proc/%s/status"
+        started = rights(output(launching, tmp_path.parents[-1], own % "$$"))
+        pid = launching.process.pid
+        starting = rights(output(launching, tmp_path.parents[-1], own % pid))
+    assert set(started.values()) == {0}
+    admin = launch.ADMIN if launching.mounted == b"1" else 0
+    assert starting == {"CapInh:": 0, "CapPrm:": admin, "CapEff:": admin, "CapAmb:": 0}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
 def test_what_is_started_for_an_account_does_not_see_the_mounts_of_sys(tmp_path: Path) -> None:
     def mounted(text: str) -> set[str]:
         return {line.split()[4] for line in text.splitlines()}
