@@ -31,14 +31,15 @@ KEEP, CAPABILITIES, ADMIN = 8, 0x20080522, 1 << 21
 def main(server: socket.socket, account: int | None, *, spares: bool) -> None:
     """Answer requests until there is nobody any more who could make one.
 
-    The first is for mounts, of which each has a path and another where it is to be shown; it is
-    answered by whether they were made, and what is started can be put into networks. In the end,
-    kill what was started, unless it is to be spared.
+    The first is for mounts, of which each has a path and another where it is to be shown, and for a
+    folder that is to be in memory with what is shown in it; it is answered by whether that was
+    done, and what is started can be put into networks. In the end, kill what was started, unless it
+    is to be spared.
     """
-    mounts: list[list[str]] = json.loads(server.recv(SIZE) or b"[]")
+    mounts, memory = json.loads(server.recv(SIZE) or b'[[], ""]')
     able = False
     if account is not None:
-        able = look_away(mounts) and not LIBC.prctl(KEEP, 1, 0, 0, 0)
+        able = look_away(mounts, memory) and not LIBC.prctl(KEEP, 1, 0, 0, 0)
         os.setgroups([])
         os.setresgid(account, account, account)
         os.setresuid(account, account, account)
@@ -66,27 +67,58 @@ def keep_one() -> bool:
     return not LIBC.capset(struct.pack("Ii", CAPABILITIES, 0), wanted)
 
 
-def look_away(mounts: list[list[str]]) -> bool:
+def look_away(mounts: list[list[str]], memory: str) -> bool:
     """Have mounts of this process's own, if it may, and tell whether all that are wanted are made.
 
     For each mount of a sandbox, bubblewrap reads a list of all. What is mounted here, it has to
-    mount no more, and most of the host's mounts are in /sys, of which no sandbox has anything.
+    mount no more, what is copied into memory is no mount at all, and most of the host's mounts are
+    in /sys, of which no sandbox has anything.
     """
     # What is mounted here must not be so on the host.
     if LIBC.unshare(NEW_MOUNTS) or LIBC.mount(None, b"/", None, REC | SLAVE, None):
         return False
     LIBC.umount2(b"/sys", DETACH)
+    targets: list[str] = []
+    if memory:
+        copied = [source for source, target in mounts if target.startswith(f"{memory}/")]
+        if not hold(memory, copied):
+            return False
+        mounts = [each for each in mounts if each[0] not in copied]
+        targets.append(memory)
     for source, target in mounts:
         if LIBC.mount(os.fsencode(source), os.fsencode(target), None, BIND | REC, None):
             return False
+        targets.append(target)
     # Kernels before 5.12 do not know that, and leave it to bubblewrap, which looks in any case.
     attributes = struct.pack("4Q", READ_ONLY | NO_SUID | NO_DEVICES, 0, 0, 0)
-    for _, target in mounts:
+    for target in targets:
         where = ctypes.c_long(HERE), os.fsencode(target), ctypes.c_long(RECURSIVE)
         LIBC.syscall(
             ctypes.c_long(SET_ATTRIBUTES), *where, attributes, ctypes.c_long(len(attributes))
         )
     return True
+
+
+def hold(folder: str, sources: list[str]) -> bool:
+    """Have a folder in memory, and in it copies of others, and tell whether that succeeded."""
+    path, root = os.fsencode(folder), os.path.dirname(folder)  # noqa: PTH120
+    with contextlib.suppress(OSError):
+        # From here, what it has now can be seen when something is mounted there.
+        os.chdir(folder)
+        if LIBC.mount(b"tmpfs", path, b"tmpfs", NO_SUID | NO_DEVICES, b"mode=755"):
+            return False
+        if run("cp", "-a", "--", ".", folder) and (
+            not sources or run("cp", "-a", "--parents", "--", *sources, root)
+        ):
+            return True
+        LIBC.umount2(path, DETACH)
+    return False
+
+
+def run(*command: str) -> bool:
+    """Run a command, and tell whether it succeeded."""
+    pid = os.posix_spawnp(command[0], command, os.environ)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def serve(server: socket.socket, started: dict[int, int]) -> None:

@@ -103,7 +103,7 @@ class Launcher:
             )
         # Should it be dead already, whoever asks it for something will notice.
         with contextlib.suppress(ConnectionError):
-            self._socket.send(json.dumps(self._tree.mounts()).encode())
+            self._socket.send(json.dumps([self._tree.mounts(), self._tree.memory]).encode())
 
     async def _ask(self, text: bytes, descriptors: Iterable[int]) -> tuple[int, int]:
         if len(text) > SIZE:

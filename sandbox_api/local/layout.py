@@ -64,6 +64,8 @@ class Tree:
     """The folder that commands see as `/`."""
     shown: tuple[str, ...] = ()
     """The folders that they see as they are on the host, which have empty ones below root."""
+    memory: str = ""
+    """A folder below root of which a copy may be shown, with all that is shown in it."""
     mounted: bool = False
     """Whether these are mounted below root already, where sandboxes are started.
 
@@ -108,7 +110,7 @@ def make_tree(root: Path, *, network: bool) -> Tree:
     for name in (*shown, "/proc", "/dev", "/tmp", "/var", HOME, CONTROL):  # noqa: S108
         make_folders(root, name)
     (root / "var/tmp").symlink_to("/tmp")  # noqa: S108
-    return Tree(str(root), tuple(shown))
+    return Tree(str(root), tuple(shown), f"{root}/etc")
 
 
 def fresh(help_text: str, size: int) -> list[str]:

@@ -27,7 +27,11 @@ class Launch:
     """Such a process, and this end of its socket."""
 
     def __init__(
-        self, account: str = "", spares: str = "", mounts: tuple[tuple[str, str], ...] = ()
+        self,
+        account: str = "",
+        spares: str = "",
+        mounts: tuple[tuple[str, str], ...] = (),
+        memory: str = "",
     ) -> None:
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(20)
@@ -38,7 +42,7 @@ class Launch:
                 pass_fds=[other.fileno()],
                 start_new_session=True,
             )
-        self._socket.send(json.dumps(mounts).encode())
+        self._socket.send(json.dumps([mounts, memory]).encode())
         self.mounted = self._socket.recv(1)
 
     def __enter__(self) -> Self:
@@ -205,6 +209,42 @@ def test_mounts_are_made_read_only_for_what_is_started_and_nobody_else(tmp_path:
         assert (launching.mounted, listed) in ((b"1", "file\n"), (b"0", ""))
         assert not list(target.iterdir())
     assert [path.name for path in source.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
+def test_a_folder_is_held_in_memory_with_copies_of_what_is_shown_in_it(tmp_path: Path) -> None:
+    # As with /etc: what is shown in it has the same path below root.
+    root, shown = tmp_path / "root", tmp_path / "shown"
+    memory, place = root / tmp_path.parts[1], Path(f"{root}{shown}")
+    for folder in (place, memory / "own", shown / "deep"):
+        folder.mkdir(parents=True)
+    (memory / "own/file").write_text("own\n")
+    (shown / "deep/file").write_text("shown\n")
+    (shown / "link").symlink_to("deep/file")
+    (shown / "script").touch(mode=0o750)
+    with Launch("0", mounts=((str(shown), str(place)),), memory=str(memory)) as launching:
+        if launching.mounted == b"0":
+            pytest.skip("nothing can be mounted here")
+        (shown / "deep/file").write_text("changed\n")
+        script = (
+            f"cat {memory}/own/file; cd {place}; cat link; stat -c %a script; touch x || echo no"
+        )
+        assert output(launching, tmp_path, script).splitlines() == ["own", "shown", "750", "no"]
+        assert f" {place} " not in output(launching, tmp_path, "cat /proc/self/mountinfo")
+    assert not list(place.iterdir())
+    assert (memory / "own/file").read_text() == "own\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
+def test_a_folder_that_can_not_be_held_in_memory_is_as_it_was(tmp_path: Path) -> None:
+    memory, missing = tmp_path / "memory", str(tmp_path / "missing")
+    memory.mkdir()
+    (memory / "file").write_text("own\n")
+    with Launch("0", mounts=((missing, f"{memory}/x"),), memory=str(memory)) as launching:
+        assert launching.mounted == b"0"
+        assert output(launching, tmp_path, "cat memory/file") == "own\n"
+    with Launch("0", memory=missing) as launching:
+        assert launching.mounted == b"0"
 
 
 @pytest.mark.parametrize("account", ["", str(os.geteuid())])
