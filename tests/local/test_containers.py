@@ -34,7 +34,7 @@ from sandbox_api.local.layout import CONTROL
 from sandbox_api.local.limits import Limits, default_warm
 from sandbox_api.local.pool import Pool
 
-from .conftest import Client, archive, processes
+from .conftest import Client, archive, pid, processes
 from .public import execute, serving, wait_for
 from .test_isolation import gone, unused
 from .tight import mib, run
@@ -181,11 +181,6 @@ def podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
     """The fake one, for what real ones do not do on demand."""
     fake(tmp_path, "podman", monkeypatch)
     return Given("podman", "an/image:of-it", real=False)
-
-
-def pid(client: Client) -> int:
-    [found] = processes(f"--private\0{client.folder}")
-    return found
 
 
 def gone_from_here(server: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from sandbox_api.local import LocalServer, cgroups
+from sandbox_api.local.isolation import OPTIONS
 from sandbox_api.local.limits import Limits, default_warm
 
 from .conftest import Client, archive, pid, processes, special
@@ -180,6 +181,9 @@ def test_the_end_of_a_server_that_starts_sandboxes_leaves_none_of_them() -> None
         with Client(server) as client, ThreadPoolExecutor(2) as pool:
             folders.append(client.folder)
             client.get("/usages/")
+            if not delay:
+                # There is one that is ready, so that whoever looks for them finds some.
+                wait_for(lambda: orphans(folders))
             # Each needs a new one, and some are being built when the end comes.
             asked = [pool.submit(attempt, server) for _ in range(2)]
             time.sleep(delay / 1000)
@@ -205,7 +209,7 @@ def attempt(server: LocalServer) -> None:
 def orphans(folders: list[Path]) -> list[int]:
     """Return the processes that build or watch sandboxes below folders, of servers that ended."""
     found: list[int] = []
-    for number in processes("--args\000103\0--\0/bin/bash"):
+    for number in processes(f"--args\0{OPTIONS}\0--\0/bin/bash"):
         with contextlib.suppress(OSError):
             # That it is deleted by now is told behind the path.
             if any(folder in Path(f"/proc/{number}/cwd").readlink().parents for folder in folders):
