@@ -303,6 +303,9 @@ class Model(dict[str, Any]):
 
 def _plain(value: Any) -> Any:
     """Return the JSON value of a typed one."""
+    # Most are, and to ask for a mapping takes long.
+    if isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, datetime):

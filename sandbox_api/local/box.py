@@ -114,8 +114,7 @@ class Box:
         """
         outputs = self._channel.send(command, limit)
         try:
-            async with asyncio.timeout(seconds + TICK):
-                exit_code = await self._channel.answer()
+            exit_code = await self._channel.answer(seconds + TICK)
         except TimeoutError:
             await self._interrupt()
             return None
@@ -180,7 +179,7 @@ class Box:
             async with asyncio.timeout(self._isolator.patience):
                 # Before anything but the driver runs in it.
                 await self._settle()
-                await self._channel.answer()
+                await self._ready()
         except (CellError, ChannelError, OSError, ValueError) as error:
             os.set_blocking(errors, False)
             reason = str(error)
@@ -192,12 +191,15 @@ class Box:
 
     async def _settle(self) -> None:
         """Find the driver, and the group that it is in."""
-        found = await self._cell.find(self.pid, self._channel.answer)
+        found = await self._cell.find(self.pid, self._ready)
         if found != self.pid:
             self._driver = self._adopt(os.pidfd_open(found))
             self.pid = found
         if not self.group:
             self.group = self._isolator.group(self.pid)
+
+    async def _ready(self) -> int:
+        return await self._channel.answer(self._isolator.patience)
 
     def _bounds(self) -> list[str]:
         """Return the bounds that the driver sets, in the words of its shell."""
@@ -220,10 +222,9 @@ class Box:
         for _ in range(TRIES):
             with contextlib.suppress(TimeoutError, ProcessLookupError):
                 signal.pidfd_send_signal(self._driver, signal.SIGUSR1)
-                async with asyncio.timeout(GRACE / 100):
-                    with contextlib.suppress(ChannelError):
-                        await self._channel.answer()
-                    return
+                with contextlib.suppress(ChannelError):
+                    await self._channel.answer(GRACE / 100)
+                return
         # Commands can take from the driver what it needs to go on.
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._driver, signal.SIGKILL)

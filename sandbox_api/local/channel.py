@@ -95,16 +95,24 @@ class Channel:
             # What the command left running would write into the output of the next.
             self._close_pipes()
 
-    async def answer(self) -> int:
+    async def answer(self, seconds: float) -> int:
         """Return the exit code of the command that was sent last; 0 when the driver is ready.
 
-        To be awaited once at a time. Raise ChannelError when the driver is dead.
+        To be awaited once at a time. Raise ChannelError when the driver is dead, and TimeoutError
+        after so many seconds.
         """
-        while self._code is None:
-            if not self._listens:
-                raise ChannelError("the driver of a sandbox died")
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+        if self._code is None and self._listens:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(seconds, self._wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+        if self._code is None:
+            if self._listens:
+                raise TimeoutError
+            raise ChannelError("the driver of a sandbox died")
         return self._code
 
     def close(self) -> None:

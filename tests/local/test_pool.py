@@ -282,23 +282,23 @@ def test_only_answers_to_what_was_asked_count(tmp_path: Path) -> None:
     async def main() -> None:
         channel = Channel(tmp_path)
         with pytest.raises(ChannelError):
-            await channel.answer()
+            await channel.answer(20)
         channel.open()
         _, replies = channel.ends
         os.write(
             replies, b"nonsense\n\n0 \n0 -1\n0 999\n7 0\n" + b"9" * 200 + b"\n\xff 0\n0 5\n0 6\n"
         )
-        assert await channel.answer() == 5
+        assert await channel.answer(20) == 5
         channel.send("true", 10)
         channel.finish()
         os.write(replies, b"0 1\n1 ")
         os.write(replies, b"7\n")
-        assert await channel.answer() == 7
+        assert await channel.answer(20) == 7
         channel.handed_over()
         channel.send("true", 10)
         channel.finish()
         with pytest.raises(ChannelError, match="died"):
-            await channel.answer()
+            await channel.answer(20)
         channel.close()
 
     asyncio.run(main())
