@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tempfile
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from .api import Api
-from .cell import NOBODY
 from .engine import Engine
 from .files import remove
 from .guard import Guard
@@ -25,7 +23,7 @@ from .monitor import SAMPLE, Monitor
 from .remote import Unreachable, open_store
 from .responses import page
 from .store import SWEEP
-from .work import claim
+from .work import claim, shut
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection
@@ -96,11 +94,7 @@ def create_app(
         with ExitStack() as claimed:
             claimed.callback(remove, work)
             claimed.enter_context(claim(work))
-            # Commands could leave a program in it that gives whoever starts it their account, so
-            # that no other account gets at it.
-            if os.geteuid() == 0:
-                os.chown(work, -1, NOBODY)
-                os.chmod(work, 0o710)  # noqa: PTH101, S103
+            shut(work)
             bounds = limits or Limits()
             api.store = open_store(data or work / "data", bounds.lifetime, max_storage)
             isolator = probe(isolation, work, image=image, limits=bounds)

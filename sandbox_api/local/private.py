@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .files import remove
 from .isolation import Isolation, probe
+from .work import shut
 
 UNISOLATED = "Commands run WITHOUT ANY ISOLATION, with all that this account may do."
 
@@ -33,8 +34,7 @@ class LocalServer:
             warnings.warn(UNISOLATED, RuntimeWarning, stacklevel=2)
         self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
         try:
-            # Another account has to get at the folders of its sandboxes.
-            self._folder.chmod(0o711)
+            shut(self._folder)
             probe(isolation, self._folder, image=image)
             path = self._folder / "sandbox.sock"
             with socket.socket(socket.AF_UNIX) as listening:

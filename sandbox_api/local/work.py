@@ -8,6 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from .cell import NOBODY
 from .files import remove
 
 if TYPE_CHECKING:
@@ -15,6 +16,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK = "lock"
+
+
+def shut(folder: Path) -> None:
+    """Let nobody at what is in a new folder but this account, and the one that commands run as.
+
+    Commands could leave a program in it that gives whoever starts it their account.
+    """
+    folder.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(folder, -1, NOBODY)
+        folder.chmod(0o710)
 
 
 @contextlib.contextmanager
