@@ -23,7 +23,7 @@ from .monitor import SAMPLE, Monitor
 from .remote import Unreachable, open_store
 from .responses import page
 from .store import SWEEP
-from .work import claim, shut
+from .work import claim, let_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection
@@ -94,7 +94,7 @@ def create_app(
         with ExitStack() as claimed:
             claimed.callback(remove, work)
             claimed.enter_context(claim(work))
-            shut(work)
+            let_in(work)
             bounds = limits or Limits()
             api.store = open_store(data or work / "data", bounds.lifetime, max_storage)
             isolator = probe(isolation, work, image=image, limits=bounds)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .files import remove
 from .isolation import Isolation, probe
-from .work import shut
+from .work import let_in
 
 UNISOLATED = "Commands run WITHOUT ANY ISOLATION, with all that this account may do."
 
@@ -34,7 +34,7 @@ class LocalServer:
             warnings.warn(UNISOLATED, RuntimeWarning, stacklevel=2)
         self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
         try:
-            shut(self._folder)
+            let_in(self._folder)
             probe(isolation, self._folder, image=image)
             path = self._folder / "sandbox.sock"
             with socket.socket(socket.AF_UNIX) as listening:

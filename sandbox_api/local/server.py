@@ -26,6 +26,7 @@ from .options import (
     try_store,
     usable_token,
 )
+from .work import let_in
 
 if TYPE_CHECKING:
     import os
@@ -212,7 +213,7 @@ def is_news(record: logging.LogRecord) -> bool:
 def trial(isolation: Isolation, image: str | None, limits: Limits) -> Isolator:
     """Return what isolates commands; raise IsolationError when nothing does as asked for."""
     with tempfile.TemporaryDirectory(prefix="sandbox-") as name:
-        Path(name).chmod(0o711)
+        let_in(Path(name))
         return probe(isolation, Path(name), image=image, limits=limits)
 
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 LOCK = "lock"
 
 
-def shut(folder: Path) -> None:
-    """Let nobody at what is in a new folder but this account, and the one that commands run as.
+def let_in(folder: Path) -> None:
+    """Let the account that commands run as at what is in a folder that is closed to all others.
 
-    Commands could leave a program in it that gives whoever starts it their account.
+    It stays closed to them: commands could leave a program in it that gives whoever starts it
+    their account.
     """
-    folder.chmod(0o700)
     if os.geteuid() == 0:
         os.chown(folder, -1, NOBODY)
         folder.chmod(0o710)
