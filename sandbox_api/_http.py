@@ -132,12 +132,11 @@ def head(method: str, target: bytes, headers: Headers) -> bytes:
     """
     if not NAME(method.encode()) or not TARGET(target):
         raise Unsendable("the method or the URL has characters that it may not have")
-    lines = [b"%b %b HTTP/1.1\r\n" % (method.encode(), target)]
-    for name, value in headers:
-        if not NAME(name) or not VALUE(value):
-            raise Unsendable("a header has characters that it may not have")
-        lines.append(b"%b: %b\r\n" % (name, value))
-    return b"".join([*lines, b"\r\n"])
+    names, values = zip(*headers, strict=True)
+    if not (all(names) and NAME(b"".join(names)) and VALUE(b"".join(values))):
+        raise Unsendable("a header has characters that it may not have")
+    fields = b"".join([b"%b: %b\r\n" % field for field in headers])
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode(), target, fields)
 
 
 def body_length(headers: Headers) -> int | None:

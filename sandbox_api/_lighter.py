@@ -21,7 +21,7 @@ class Lighter:
 
     def __init__(self, path: str | None, **options: Any) -> None:
         self._path = path  # of a Unix socket, if that leads to the server
-        self._common: httpx.Headers | None = None
+        self._common: list[tuple[bytes, bytes]] = []
         super().__init__(**options)
 
     @property
@@ -60,14 +60,20 @@ class Lighter:
             )
         boundary = os.urandom(16).hex()
         content = form(files, boundary)
-        if self._common is None:
+        if not self._common:
             # Of all requests, for all go to one server.
-            self._common = httpx.Headers({"Host": url.netloc.decode("ascii")})
-            self._common.update(client.headers)
-        made = httpx.Headers(self._common)
-        made["Content-Length"] = str(len(content))
-        made["Content-Type"] = f"multipart/form-data; boundary={boundary}"
+            common = httpx.Headers({"Host": url.netloc.decode("ascii")})
+            common.update(client.headers)
+            for name in {"content-length", "content-type"} & common.keys():
+                del common[name]
+            self._common = common.raw
+        made: Any = [
+            *self._common,
+            (b"Content-Length", b"%d" % len(content)),
+            (b"Content-Type", b"multipart/form-data; boundary=%b" % boundary.encode()),
+        ]
         if headers:
+            made = httpx.Headers(made)
             made.update(headers)
         return httpx.Request(
             method,
@@ -140,7 +146,8 @@ class Response(httpx.Response):
         if self._is_plain:
             stream: Any = self.stream
             with About(self._request):
-                self._keep(b"".join([chunk async for chunk in stream]))
+                whole = isinstance(stream, httpx.ByteStream)
+                self._keep(b"".join(stream if whole else [chunk async for chunk in stream]))
             await self.aclose()
         return await super().aread()
 

@@ -67,10 +67,16 @@ class Pool:
             self._leave_place()
             raise
         reply = connection.reply
+        stream: Any
+        if reply.ended:  # whole with its head, as small ones mostly are
+            stream = httpx.ByteStream(reply.take())
+            self.take_back(connection)
+        else:
+            stream = self._body(self, connection, timeouts.get("read"))
         return Response(
             reply.status,
             headers=reply.headers,
-            stream=self._body(self, connection, timeouts.get("read")),
+            stream=stream,
             extensions={
                 "http_version": f"HTTP/{reply.version}".encode(),
                 "reason_phrase": reply.reason,

@@ -89,7 +89,7 @@ class Settings:
     url: str
     """The URL as given, or as found in the environment."""
 
-    base_url: httpx.URL
+    base_url: str
     """The URL that requests go to, without user and password."""
 
     socket: str | None
@@ -153,7 +153,7 @@ class Settings:
             base_url = base_url.copy_with(userinfo=b"")
         elif token := token_for(socket, options, given):
             options = {**options, "headers": merged({"Authorization": f"Bearer {token}"}, headers)}
-        return cls(url, base_url, socket, retries, options)
+        return cls(url, str(base_url), socket, retries, options)
 
     def client(self) -> httpx.Client:
         """Return a new synchronous client.
@@ -230,7 +230,7 @@ class Settings:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         if isinstance(verify, ssl.SSLContext):
             context = verify
-        elif self.base_url.scheme == "http" and not self.options.get("proxy"):
+        elif self.base_url.startswith("http:") and not self.options.get("proxy"):
             # Loading the authorities takes 20 ms, which http:// never needs. A context that trusts
             # nobody is free, and fails closed.
             return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import math
 import os
 import socket
 import time
@@ -35,8 +35,10 @@ wait_writable: Any = getattr(anyio, "wait_writable", None) or anyio.wait_socket_
 
 async def ready(step: Ready) -> int:
     if in_asyncio():
-        with contextlib.suppress(NotImplementedError):  # Windows' usual loop
+        try:
             return await ready_in_asyncio(step)
+        except NotImplementedError:  # Windows' usual loop
+            pass
     found = 0
 
     async def wait(event: int, until_ready: Callable[[Any], Any]) -> None:
@@ -87,7 +89,8 @@ class Watch:
     """Waits for what comes over a socket again and again.
 
     To tell a loop of a socket, and to take that back, takes it as long as all else that it does for
-    a wait. So it is told once, and what comes is read at once, or the loop would tell it again.
+    a wait. So it is told once, and what comes is read at once, or the loop would tell it again. It
+    is the same with the time: a timer goes on until it is due, and is then set for what is left.
     """
 
     def __init__(self, socket: Socket) -> None:
@@ -96,6 +99,9 @@ class Watch:
         self._process = os.getpid()
         self._told = False
         self._waiting: asyncio.Future[int] | None = None
+        self._until = math.inf  # when that has waited too long, on the loop's clock
+        self._due = math.inf  # when the timer is, not later
+        self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, seconds: float | None) -> int:
         future: asyncio.Future[int] = self._loop.create_future()
@@ -103,21 +109,40 @@ class Watch:
         if not self._told:
             self._loop.add_reader(self._socket.fileno(), self._read)
             self._told = True
-        timer = None
-        if seconds is not None:
-            timer = self._loop.call_later(min(seconds, LONGEST), settle, future, 0)
+        self._until = math.inf if seconds is None else self._loop.time() + min(seconds, LONGEST)
+        if self._until < self._due:
+            self._set_timer()
         try:
             return await future
         finally:
             self._waiting = None
-            if timer is not None:
-                timer.cancel()
 
     def stop(self) -> None:
         # A forked child shares what the loop of its parent waits on.
         if self._told and not self._loop.is_closed() and self._process == os.getpid():
             self._loop.remove_reader(self._socket.fileno())
+            if self._waiting is None:
+                self._cancel_timer()
         self._told = False
+
+    def _set_timer(self) -> None:
+        self._cancel_timer()
+        self._due = self._until
+        self._timer = self._loop.call_at(self._due, self._ring)
+
+    def _cancel_timer(self) -> None:
+        self._due = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        late, self._due = self._until <= self._due, math.inf
+        if self._waiting is None:
+            return
+        if late:
+            settle(self._waiting, 0)
+        elif self._until < math.inf:
+            self._set_timer()
 
     def _read(self) -> None:
         if self._waiting is None or self._waiting.done():

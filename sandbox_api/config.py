@@ -43,7 +43,8 @@ def checked(config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any]) -> Ex
         raise InvalidConfig(
             [*error.faults, *(fault for fault in odd if fault.place not in told)]
         ) from None
-    odd += [Fault(reason, ("result_path",)) for reason in _lengths(made.result_path or "")]
+    if made.result_path:
+        odd += [Fault(reason, ("result_path",)) for reason in _lengths(made.result_path)]
     if odd:
         raise InvalidConfig(odd)
     return made

@@ -166,7 +166,7 @@ def main() -> None:
             client.timeout = httpx.Timeout(60)
             wire = Wire(
                 client,
-                str(settings.base_url),
+                settings.base_url,
                 socket=settings.socket,
                 rate=options.rate,
                 most=4 * len(cases),

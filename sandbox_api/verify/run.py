@@ -50,7 +50,7 @@ def verify(
     client = http_client or settings.client()
     client.timeout = httpx.Timeout(timeout)
     try:
-        wire = Wire(client, str(settings.base_url), socket=settings.socket, rate=rate, most=most)
+        wire = Wire(client, settings.base_url, socket=settings.socket, rate=rate, most=most)
         described = Described(description if description is not None else newest())
         version = described.document["info"]["version"]
         cases = recorded.load(recordings or recorded.recordings_of(version))

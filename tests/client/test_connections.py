@@ -379,6 +379,51 @@ def test_loop_is_told_once_of_a_connection(raw_server: RawServer) -> None:
     assert raw_server.accepted == 2
 
 
+def timers() -> list[asyncio.TimerHandle]:
+    """Return the timers of this loop of asyncio that will ring."""
+    loop: Any = asyncio.get_running_loop()
+    return [each for each in loop._scheduled if not each.cancelled()]
+
+
+def test_each_wait_over_a_connection_has_its_own_bound(raw_server: RawServer) -> None:
+    delays = iter([0.0, 0.6, 5.0])
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        time.sleep(next(delays))
+        connection.sendall(MISSING)
+
+    raw_server.answer = answer
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url, retries=0) as sandbox:
+            # A bound that was kept, then longer than the one before, then shorter.
+            await sandbox.check("x", timeout=0.3)
+            assert len(timers()) == 1
+            await sandbox.check("x", timeout=60)
+            assert len(timers()) == 1
+            started = time.monotonic()
+            with pytest.raises(TimedOut):
+                await sandbox.check("x", timeout=0.3)
+            assert 0.3 <= time.monotonic() - started < 4
+            assert not timers()
+
+    asyncio.run(main())
+    assert raw_server.accepted == 1
+
+
+def test_no_timer_outlives_a_connection(raw_server: RawServer) -> None:
+    raw_server.answer = late
+
+    async def main() -> None:
+        for _ in range(3):
+            async with ASandbox(raw_server.url, retries=0) as sandbox:
+                await sandbox.check("x")
+                assert len(timers()) == 1
+            assert not timers()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("unasked", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"])
 def test_loop_does_not_turn_over_an_idle_connection(unasked: bytes, raw_server: RawServer) -> None:
     idle: list[socket.socket] = []

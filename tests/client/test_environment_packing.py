@@ -589,6 +589,18 @@ def peak(call: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE])
+@pytest.mark.parametrize("size", [0, 1, 511, 8**11 - 1, 8**11])
+@pytest.mark.parametrize("target", ["", "../x", "t" * 100, "t" * 101, "é"])
+@pytest.mark.parametrize("name", ["a", "a b/~", "n" * 99, "n" * 100, "n/" * 60 + "n", "é"])
+def test_headers_are_those_of_tarfile(name: str, target: str, size: int, kind: bytes) -> None:
+    for mode in (0o644, 0o755):
+        member = tarfile.TarInfo(name)
+        member.type, member.mode, member.size, member.linkname = kind, mode, size, target
+        expected = member.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+        assert _archive._header(name, kind, mode, size, target) == expected
+
+
 def test_memory_is_bounded(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -866,10 +878,10 @@ BOMBS: dict[str, tuple[Callable[[], io.BytesIO], str]] = {
 def test_bombs(name: str, target: Path) -> None:
     made, words = BOMBS[name]
     stream = made()
-    start = time.monotonic()
+    start = time.thread_time()
     used = peak(lambda: refused(stream, target, words, max_size=10**5, max_members=100))
     assert used < 8 * MIB
-    assert time.monotonic() - start < 10
+    assert time.thread_time() - start < 10
 
 
 def test_endless_stream(target: Path) -> None:

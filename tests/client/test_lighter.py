@@ -82,6 +82,18 @@ def test_requests_are_those_of_httpx(
     assert ours == theirs
 
 
+def test_headers_of_the_client_do_not_change_what_the_body_is(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = reply("200 OK", DONE)
+    connect(raw_server.url, headers={"content-type": "text/plain", "Content-Length": "1"}).execute(
+        TRUE
+    )
+    _, headers, fields = parts(raw_server.requests[0])
+    of_body = [name for name, _ in headers if name in {"content-type", "content-length"}]
+    assert (of_body, len(fields)) == (["content-length", "content-type"], 1)
+
+
 def test_cookies_are_kept(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
     raw_server.answer = reply("200 OK", DONE, "Set-Cookie: node=7; Path=/")
     sandbox = connect(raw_server.url)
