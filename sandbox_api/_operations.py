@@ -14,7 +14,6 @@ from sandbox_client import SERVER_VERSION
 from sandbox_client.types import json_body
 
 from ._deprecation import users_level
-from .config import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,6 +95,8 @@ def execute(
     config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any], environ: EnvironmentSource | None
 ) -> Call[ExecutionResult]:
     from sandbox_client.api.sandbox import execute
+
+    from .config import checked
 
     config = checked(config)
     if environ is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import numbers
 import os
 import re
 import ssl
@@ -429,6 +428,8 @@ def seconds(name: str, given: Any) -> float | None:
     """
     if given is None:
         return None
+    import numbers  # here, for it takes long to be imported
+
     if isinstance(given, bool) or not isinstance(given, numbers.Real) or given != given:
         raise TypeError(f"{name} must be a number of seconds, or None for no bound, not {given!r}")
     return float(given) if given and given < FOR_EVER else None

@@ -170,6 +170,11 @@ def in_asyncio() -> bool:
         return False
 
 
+def running_loop() -> object:
+    """Return the event loop that runs."""
+    return asyncio.get_running_loop() if in_asyncio() else anyio.lowlevel.current_token()
+
+
 async def look_up(step: LookUp) -> list[Address]:
     if known := numeric(step.host, step.port):
         return known

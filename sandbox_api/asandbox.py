@@ -10,9 +10,6 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
-import anyio
-import anyio.lowlevel
-import anyio.to_thread
 import httpx
 
 from . import _operations
@@ -206,12 +203,12 @@ class ASandbox:
     async def close(self) -> None:
         """Close the connections, and stop the local sandbox if there is one."""
         self._closed = True
-        if self._place == (anyio.lowlevel.current_token(), os.getpid()) and self._made is not None:
+        if self._made is not None and self._place == here():
             client, self._made = self._made, None
             await client.aclose()
         self._abandon()
         if self._server is not None:
-            await anyio.to_thread.run_sync(self._server.stop)
+            await apart(self._server.stop)
 
     async def specifications(self, **options: Unpack[CallOptions]) -> Specifications:
         """Return the server's host and the limits of its containers.
@@ -533,7 +530,7 @@ class ASandbox:
 
         with Target(destination, extract=extract) as target:
             await self._perform(_operations.download(uuid, path, target.file, progress), options)
-            await anyio.to_thread.run_sync(target.commit)
+            await apart(target.commit)
         return target.destination
 
     async def iter_download(
@@ -558,7 +555,7 @@ class ASandbox:
         with self._exchange(_operations.download(uuid, path, io.BytesIO()), options) as exchange:
             for attempt in exchange:
                 if attempt.delay:
-                    await anyio.sleep(attempt.delay)
+                    await pause(attempt.delay)
                 # Not one bound around it all: the caller's code runs between the chunks.
                 with attempt:
                     async with contextlib.AsyncExitStack() as stack:
@@ -777,7 +774,7 @@ class ASandbox:
         with self._exchange(call, options) as exchange:
             for attempt in exchange:
                 if attempt.delay:
-                    await anyio.sleep(attempt.delay)
+                    await pause(attempt.delay)
                 with attempt, self._bounded(exchange):
                     async with contextlib.aclosing(await self._send(exchange)) as response:
                         if take := attempt.begin(response):
@@ -815,7 +812,7 @@ class ASandbox:
             return self._given
         if self._closed:
             raise RuntimeError(f"{self!r} is closed")
-        place = anyio.lowlevel.current_token(), os.getpid()
+        place = here()
         if self._made is not None and self._place == place:
             return self._made
         if self._made is not None and self._place[1] == place[1]:
@@ -854,6 +851,23 @@ class ASandbox:
         return here, lambda: local
 
 
+# What waits is imported where it is used, for it takes long to be imported.
+
+
+def here() -> tuple[object, int]:
+    """Return what connections belong to: the event loop that runs, and this process."""
+    from ._suspending import running_loop
+
+    return running_loop(), os.getpid()
+
+
+async def pause(seconds: float) -> None:
+    """Let some time pass."""
+    import anyio
+
+    await anyio.sleep(seconds)
+
+
 UNBOUNDED = contextlib.nullcontext()
 
 
@@ -866,6 +880,8 @@ def bounded(exchange: Exchange[Any]) -> Generator[None]:
     Raises:
         Overdue: it did; a TimeoutError would be taken for one of the user's own functions'.
     """
+    import anyio
+
     left = exchange.deadline - time.monotonic() + exchange.total / 50 if exchange.total else None
     with anyio.move_on_after(left) as scope:
         yield
@@ -875,7 +891,9 @@ def bounded(exchange: Exchange[Any]) -> Generator[None]:
 
 async def apart(function: Callable[..., T], *arguments: Any) -> T:
     """Call a function that may read and pack files, where it does not hold up the event loop."""
-    return await anyio.to_thread.run_sync(function, *arguments)
+    from anyio import to_thread
+
+    return await to_thread.run_sync(function, *arguments)
 
 
 class AEnvironment(Stored):

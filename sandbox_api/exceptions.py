@@ -30,7 +30,6 @@ Examples:
 
 from __future__ import annotations
 
-import html
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +106,8 @@ def _words(response: httpx.Response) -> str:
     words = response.text
     # Plain sentences are sent as HTML too, but do not begin like it.
     if words.lstrip().startswith("<"):
+        import html  # here, for it takes long to be imported, and few errors are pages
+
         # The title repeats the heading, and both repeat the status.
         words = html.unescape(
             re.sub(r"(?is)<(title|style|script)\b.*?</\1\s*>|<[^>]*>", " ", words)
