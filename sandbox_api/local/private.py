@@ -36,7 +36,9 @@ class LocalServer:
         try:
             let_in(self._folder)
             probe(isolation, self._folder, image=image)
-            path = self._folder / "sandbox.sock"
+            # In a folder of its own, at which not even the account of commands is let.
+            path = self._folder / "own" / "socket"
+            path.parent.mkdir(0o700)
             with socket.socket(socket.AF_UNIX) as listening:
                 listening.bind(str(path))
                 path.chmod(0o600)

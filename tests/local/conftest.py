@@ -25,7 +25,7 @@ class Client(httpx.Client):
     def __init__(self, server: LocalServer) -> None:
         self.server = server
         self.socket = server.url.removeprefix("unix://")
-        self.folder = Path(self.socket).parent
+        self.folder = Path(self.socket).parent.parent
         super().__init__(
             transport=httpx.HTTPTransport(uds=self.socket), base_url="http://sandbox", timeout=30
         )

@@ -37,13 +37,14 @@ def test_stopping_twice_is_like_once_and_leaves_nothing(own: Client) -> None:
 
 def test_a_server_that_is_not_used_any_more_ends() -> None:
     server = LocalServer()
-    folder = Path(server.url.removeprefix("unix://")).parent
+    folder = Path(server.url.removeprefix("unix://")).parent.parent
     del server
     assert not folder.exists()
 
 
 def test_the_socket_is_its_users_only(own: Client) -> None:
     assert Path(own.socket).stat().st_mode & 0o777 == 0o600
+    assert Path(own.socket).parent.stat().st_mode & 0o777 == 0o700
     status = own.folder.stat()
     # Whom commands run as gets at the folders of sandboxes in it.
     others = (0o710, 65534) if os.geteuid() == 0 else (0o700, status.st_gid)
@@ -75,7 +76,7 @@ def test_a_server_ends_with_its_parent_and_leaves_nothing(end: signal.Signals | 
         assert parent.stdin is not None
         assert parent.stdout is not None
         url = parent.stdout.readline().strip().removeprefix("unix://")
-        folder = Path(url).parent
+        folder = Path(url).parent.parent
         with httpx.Client(transport=httpx.HTTPTransport(uds=url), base_url="http://x") as client:
             assert client.get("/specifications/").status_code == 200
         with socket.socket(socket.AF_UNIX) as connection:
