@@ -216,7 +216,8 @@ class Exchange(Generic[T]):
             SandboxError: the server answered a status of 300 or above.
             SandboxFailure: it did not answer, or not sensibly.
         """
-        attempt = self._last
+        # Which refers to this, or a collector had to come by.
+        attempt, self._last = self._last, None
         assert attempt is not None  # noqa: S101 (there is always a first attempt)
         if isinstance(attempt.failure, httpx.LocalProtocolError):
             from ._http import Unsendable

@@ -191,13 +191,18 @@ class Bench:
     def _large(self) -> int:
         return int(-(-self._options.rounds // 3))
 
+    @property
+    def _short(self) -> int:
+        # Of turns that are over so soon that others on the machine disturb many of them.
+        return 3 * int(self._options.rounds)
+
     def _number(self, usual: int) -> int:
         return usual // 10 if self._options.quick else usual
 
     def _both(self, do: str, *, floor: bool = False, **arguments: Any) -> Samples:
         theirs = self._theirs
         return alternate(
-            self._options.rounds,
+            self._short,
             {
                 "ours": lambda: self._ours.ask(do, **arguments),
                 "theirs": (lambda: theirs.ask(do, **arguments)) if theirs else None,
@@ -208,7 +213,7 @@ class Bench:
     def _codes(self, code: str) -> Samples:
         theirs = self._theirs
         return alternate(
-            self._options.rounds,
+            self._short,
             {
                 "ours": lambda: self._ours.run(code),
                 "theirs": (lambda: theirs.run(code)) if theirs else None,

@@ -23,6 +23,7 @@ import httpx
 import pytest
 
 from sandbox_api import ASandbox, ConnectionFailed, LocalSandboxError, Sandbox, SandboxFailure
+from sandbox_api._exchange import Exchange
 from sandbox_api._network import abandon
 from sandbox_api.environment import open_environment
 from sandbox_api.sandbox import close_in
@@ -350,6 +351,34 @@ def test_descriptors_and_threads_do_not_grow(
     # The server's ends are closed by its threads, when they come to it.
     assert after[0] - before[0] < 10
     assert after[1] - before[1] < 10
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda sandbox: sandbox.execute(CONFIG),
+        lambda sandbox: sandbox.execute(CONFIG, {"a": "b" * 200_000}),
+        lambda sandbox: sandbox.check("x"),
+        lambda sandbox: sandbox.download("x"),
+    ],
+)
+def test_what_a_call_took_is_freed_when_it_is_over(
+    call: Callable[[Sandbox], object], connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    # Not only when a collector comes by, for answers may be large.
+    raw_server.answer = OK
+    sandbox = connect(raw_server.url)
+    call(sandbox)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            call(sandbox)
+        kinds = (Exchange, httpx.Request, httpx.Response)
+        left = [each for each in gc.get_objects() if isinstance(each, kinds)]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_local_sandbox_that_died_says_so() -> None:
