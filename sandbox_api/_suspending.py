@@ -119,8 +119,9 @@ class Watch:
 
     def stop(self) -> None:
         # A forked child shares what the loop of its parent waits on.
-        if self._told and not self._loop.is_closed() and self._process == os.getpid():
-            self._loop.remove_reader(self._socket.fileno())
+        if not self._loop.is_closed() and self._process == os.getpid():
+            if self._told:
+                self._loop.remove_reader(self._socket.fileno())
             if self._waiting is None:
                 self._cancel_timer()
         self._told = False
