@@ -132,6 +132,8 @@ class Store(Room):
                     file.path.rename(path)
                     self.count += 1
                     self.stored += file.taken
+                    self._writing -= file.taken
+                    file.taken = 0
             synchronize(self._folder)
         except BaseException:
             file.path.unlink(missing_ok=True)
@@ -176,7 +178,7 @@ class Unfinished(io.FileIO):
     def __init__(self, path: Path, take: Callable[[int], None]) -> None:
         self.path = path
         self.taken = 0
-        """How many bytes were written."""
+        """How many bytes were written that are not yet counted as stored."""
         self._take = take
         while True:
             super().__init__(path, "x")

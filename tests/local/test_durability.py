@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import httpx
 import pytest
 
+from sandbox_api.local import store as store_module
 from sandbox_api.local.job import Refusal
 from sandbox_api.local.store import Store
 from sandbox_api.local.work import claim
@@ -174,6 +175,20 @@ def test_saves_at_once_share_the_room(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(save, range(8))) == [507] * 5 + [3000] * 3
     assert store.stored == sum(path.stat().st_size for path in tmp_path.iterdir()) == 9000
+
+
+def test_what_was_just_saved_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path, DAY, max_storage=10_000)
+    real = store_module.synchronize
+
+    def synchronize(folder: Path) -> None:
+        monkeypatch.setattr(store_module, "synchronize", real)
+        add(store, b"y" * 4000)  # while the first save is being brought to the disk
+        real(folder)
+
+    monkeypatch.setattr(store_module, "synchronize", synchronize)
+    add(store, b"x" * 6000)
+    assert (store.count, store.stored) == (2, 10_000)
 
 
 def test_only_strays_are_swept(tmp_path: Path) -> None:
