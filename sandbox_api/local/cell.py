@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 # The driver has all that commands have, but needs no locale, and not to look up its shell.
 DRIVER = {"LC_ALL": "C", "SHELL": "/bin/bash"}
 
-# The account that commands run as when the server runs as root: the kernel exempts the host's root
-# from the limit on processes, and /proc/sys belongs to it.
-NOBODY = 65534
-
 # The driver's descriptors of orders and answers, of the control groups that it enters, and of what
 # else is handed over: above all that are open where processes are started.
 FIRST = 100

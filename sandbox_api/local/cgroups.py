@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cell import NOBODY
+from .layout import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -18,7 +18,6 @@ from . import cgroups
 from .cell import (
     ANSWERS,
     DRIVER,
-    NOBODY,
     ORDERS,
     UNSAFE,
     Cell,
@@ -29,7 +28,7 @@ from .cell import (
     alive,
     kill,
 )
-from .layout import CONTROL, ENVIRON, HOME, quick
+from .layout import CONTROL, ENVIRON, HOME, NOBODY, quick
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence

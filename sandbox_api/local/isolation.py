@@ -21,7 +21,6 @@ from . import cgroups, containers, seccomp
 from .cell import (
     DRIVER,
     GROUPS,
-    NOBODY,
     UNSAFE,
     Cell,
     IsolationError,
@@ -32,7 +31,7 @@ from .cell import (
     kill,
     numbered,
 )
-from .layout import CONTROL, HOME, PATH, Tree, fresh, make_tree, namespaces
+from .layout import CONTROL, HOME, NOBODY, PATH, Tree, fresh, make_tree, namespaces
 from .limits import Limits
 
 if TYPE_CHECKING:

@@ -14,6 +14,10 @@ HOME = "/home/student"
 CONTROL = "/run/sandbox"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+# The account that commands run as when the server runs as root: the kernel exempts the host's root
+# from the limit on processes, and /proc/sys belongs to it.
+NOBODY = 65534
+
 # The variables that commands have, if they are not given others.
 ENVIRON = {"PATH": PATH, "HOME": HOME, "USER": "student", "LANG": "C.UTF-8"}
 

@@ -8,8 +8,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from .cell import NOBODY
 from .files import remove
+from .layout import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Generator
