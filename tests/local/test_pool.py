@@ -146,9 +146,10 @@ def test_a_box_that_died_waiting_is_not_given(work: Path) -> None:
             await output(box, "true")
         await until(lambda: len(homes(work)) == 2)
         await asyncio.sleep(0.3)
-        for box in list(pool._ready):
+        ready = [*pool._ready]
+        for box in ready:
             os.kill(box.pid, signal.SIGKILL)
-        await until(lambda: not any(box.alive for box in pool._ready))
+        await until(lambda: not any(box.alive for box in ready))
         async with pool.box() as box:
             assert await output(box, "echo fine") == "fine"
 
