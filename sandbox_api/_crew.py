@@ -66,39 +66,50 @@ class Crew(Protocol):
 
 
 class Threads:
-    """A thread for each job. Cancelled, their connections are cut."""
+    """Threads that do one job after another. Cancelled, their connections are cut."""
 
     def __init__(self, sandbox: Sandbox, cut: Callable[[], object]) -> None:
         self._sandbox = sandbox
         self._cut = cut
-        self._threads: set[threading.Thread] = set()
-        self._ended: SimpleQueue[tuple[Run, Answer]] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        """How many of them no job is meant for."""
+        self._waiting: SimpleQueue[Run | None] = SimpleQueue()
+        """Jobs, and None for each thread that is to end."""
+        self._ended: SimpleQueue[Ended] = SimpleQueue()
 
     def start(self, run: Run) -> None:
+        self._waiting.put(run)
+        if self._idle:
+            self._idle -= 1
+            return
         # Daemons, for a process that ends does not wait for those.
-        thread = threading.Thread(target=self._do, args=[run], name="sandbox job", daemon=True)
-        self._threads.add(thread)
+        thread = threading.Thread(target=self._work, name="sandbox job", daemon=True)
+        self._threads.append(thread)
         thread.start()
 
-    def _do(self, run: Run) -> None:
-        started = time.monotonic()
-        try:
-            answer = attempt(self._sandbox, run.job)
-        except BaseException as error:  # of a hook, perhaps; someone waits for this one
-            answer = failed(error, started)
-        self._threads.discard(threading.current_thread())
-        self._ended.put((run, answer))
+    def _work(self) -> None:
+        while (run := self._waiting.get()) is not None:
+            started = time.monotonic()
+            try:
+                answer = attempt(self._sandbox, run.job)
+            except BaseException as error:  # of a hook, perhaps; someone waits for this one
+                answer = failed(error, started)
+            self._ended.put((run, answer))
 
     def wait(self, seconds: float | None) -> list[Ended]:
-        return drained(self._ended, seconds)
+        ended = drained(self._ended, seconds)
+        self._idle += len(ended)
+        return ended
 
     def stop(self) -> None:
         until = time.monotonic() + FAREWELL
-        self._cut()
-        # Again and again, for one may have been connecting.
-        while (left := [*self._threads]) and time.monotonic() < until:
-            left[0].join(0.05)
-            self._cut()
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            while thread.is_alive() and time.monotonic() < until:
+                self._cut()  # again and again, for one may have been connecting
+                thread.join(0.05)
 
 
 def drained(queue: SimpleQueue[Ended], seconds: float | None) -> list[Ended]:

@@ -88,9 +88,11 @@ class Pool:
         if self._closed or not connection.recycle():
             self._drop(connection)
         else:
+            old = []
             with self._lock:
                 self._idle.append(connection)
-                old = [self._idle.pop(0) for _ in self._idle[:-1] if expired(self._idle[0])]
+                while expired(self._idle[0]):  # in the order of their last use
+                    old.append(self._idle.pop(0))
             for each in old:
                 self._drop(each)
         self._leave_place()

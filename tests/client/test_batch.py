@@ -192,6 +192,22 @@ def test_leaving_cancels_what_runs(
     assert threads <= threading.active_count()
 
 
+def test_threads_do_one_job_after_another() -> None:
+    did: set[threading.Thread] = set()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        did.add(threading.current_thread())
+        return httpx.Response(200, json={"status": 0, "execution": [], "total_time": 0.1})
+
+    with (
+        httpx.Client(transport=httpx.MockTransport(answer)) as client,
+        Sandbox("http://sandbox", http_client=client) as sandbox,
+    ):
+        assert len([*sandbox.execute_many([TRUE] * 50, concurrency=3)]) == 50
+    assert len(did) <= 3
+    assert not any(thread.is_alive() for thread in did)
+
+
 def test_overloaded_server(
     connect: Callable[..., Sandbox], raw_server: RawServer, busy: Busy
 ) -> None:
