@@ -43,9 +43,10 @@ class IsolationError(RuntimeError):
     """Commands can not be isolated on this machine, or not in the way that was asked for."""
 
     def __init__(self, reason: str, remedy: str) -> None:
-        text = f"The local sandbox can not isolate commands: {reason.strip()}. {remedy}"
-        # One paragraph, whatever a program said.
-        super().__init__(" ".join(text.split()))
+        # One paragraph of sentences, whatever a program said.
+        reason = " ".join(reason.split())
+        end = "" if reason.endswith((".", "?", "!")) else "."
+        super().__init__(f"The local sandbox can not isolate commands: {reason}{end} {remedy}")
 
 
 # The last of all remedies.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import threading
@@ -332,6 +333,12 @@ def test_a_bubblewrap_that_does_not_start_is_an_isolation_error(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(IsolationError, match="does not start"):
         LocalServer()
+
+
+@pytest.mark.parametrize("said", ["No daemon.", "No daemon", "Is the daemon\nrunning?\n"])
+def test_what_an_engine_said_ends_as_a_sentence(said: str) -> None:
+    text = str(IsolationError(said, "Start it."))
+    assert re.search(r"(daemon\.|running\?) Start it\.$", text)
 
 
 def test_an_unknown_isolation_is_an_error(tmp_path: Path) -> None:
