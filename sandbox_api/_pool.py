@@ -88,7 +88,7 @@ class Pool:
         if self._closed or not connection.recycle():
             self._drop(connection)
         else:
-            old = []
+            old: list[Connection] = []
             with self._lock:
                 self._idle.append(connection)
                 while expired(self._idle[0]):  # in the order of their last use
