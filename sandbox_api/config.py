@@ -50,6 +50,18 @@ def checked(config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any]) -> Ex
     return made
 
 
+def ignored(config: ExecuteConfig) -> list[tuple[str, str | None]]:
+    """Return the keys of a configuration that a sandbox ignores, each with the one it may mean."""
+    from difflib import get_close_matches
+
+    known = [key for _, key, _, _ in ExecuteConfig._members]  # pyright: ignore[reportPrivateUsage]
+    return [
+        (key, next(iter(get_close_matches(key, known, 1)), None))
+        for key in config
+        if key not in known
+    ]
+
+
 def _plain(value: Any, place: tuple[Any, ...], faults: list[Fault]) -> Any:
     """Return a value as JSON has it, and note what is none."""
     if len(place) > DEPTH:

@@ -232,6 +232,9 @@ def test_version_and_help() -> None:
     assert "75 server overloaded" in " ".join(helped.split())
     assert "..." not in helped.partition("Commands:")[2]  # none is cut
     assert "124" in run("execute", "--help").stdout
+    assert "[[" not in "".join(
+        run(each, "--help").stdout for each in ("execute", "batch", "download", "completion")
+    )
 
 
 def test_every_command_is_on_the_page_about_them() -> None:
@@ -352,7 +355,18 @@ def test_validate(tmp_path: Path) -> None:
     assert done.returncode == 2
     for text in ("{", "[]"):
         assert run("validate", "-", stdin=text).returncode == 2
+    done = run("validate", "-", stdin='{"commands": ["true"], "result_pth": "a", "zzz": 1}')
+    assert done.stderr == (
+        "result_pth: is no key that a sandbox knows, and ignored; is result_path meant?\n"
+        "zzz: is no key that a sandbox knows, and ignored\n"
+    )
+    assert (done.stdout, done.returncode) == ("", 0)
     assert run("validate", tmp_path / "none").returncode == 2
+
+
+def test_nothing_on_path_is_needed() -> None:
+    done = run("execute", "echo hi", PATH="/nowhere")
+    assert (done.stdout, done.stderr, done.returncode) == ("hi\n", "", 0)
 
 
 def test_doctor(sandbox_url: str) -> None:

@@ -160,6 +160,14 @@ def test_misspelt_key_of_a_job_is_told(raw_server: RawServer, tmp_path: Path) ->
     assert done.stdout.startswith("passed")
 
 
+def test_folder_without_submissions(tmp_path: Path) -> None:
+    (tmp_path / "alice.py").touch()
+    (tmp_path / ".git").mkdir()
+    done = run("batch", tmp_path, "true", SANDBOX_URL="http://127.0.0.1:1")
+    assert done.returncode == 2
+    assert f"{tmp_path} has no folders, of which each would be a job" in done.stderr
+
+
 def test_why_jobs_did_not_pass(raw_server: RawServer, tmp_path: Path) -> None:
     result = {"command": "x", "exit_code": 1, "stdout": "", "stderr": "a\n\x1b[1mb", "time": 1}
     body = {"status": 1, "execution": [result], "total_time": 1}

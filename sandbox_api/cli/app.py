@@ -80,7 +80,7 @@ Uuid = Annotated[str, typer.Argument(metavar="UUID", help="Id of the stored envi
 Inside = Annotated[
     str | None,
     typer.Argument(
-        metavar="[PATH]", help="Of a file in it; else all of it is meant.", show_default=False
+        metavar="PATH", help="Of a file in it; else all of it is meant.", show_default=False
     ),
 ]
 
@@ -108,9 +108,7 @@ def options(
 
 @app.command()
 def execute(
-    commands: Annotated[
-        list[str] | None, typer.Argument(metavar="[COMMAND]...", show_default=False)
-    ] = None,
+    command: Annotated[list[str] | None, typer.Argument(show_default=False)] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -157,7 +155,7 @@ def execute(
         fail("give either --dir or --env", USAGE)
     wanted = read_config(config) if config is not None else {}
     given: dict[str, Any] = {
-        "commands": commands,
+        "commands": command,
         "environment": environment,
         "save": save,
         "result_path": result,
@@ -220,9 +218,8 @@ def batch(
             help="Jobs, one a line, - for standard input; or a folder of submissions.",
         ),
     ],
-    commands: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[COMMAND]...", help="For a folder: what to run for each."),
+    command: Annotated[
+        list[str] | None, typer.Argument(help="For a folder: what to run for each.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -275,7 +272,7 @@ def batch(
     if base is not None and dask is not None and not url:
         fail("a base is stored on one server: give the --url of one that all workers reach", USAGE)
     wanted = read_config(config) if config is not None else {}
-    wanted |= {"commands": commands} if commands else {}
+    wanted |= {"commands": command} if command else {}
     request = Request(
         jobs=jobs,
         config=wanted,
@@ -437,13 +434,16 @@ def validate(
 ) -> None:
     """Check a configuration without running it.
 
-    Prints each fault, and exits with 2 if there is any.
+    Prints each fault, and exits with 2 if there is any. Keys that a sandbox ignores are no faults;
+    standard error tells them.
     """
     from sandbox_api import InvalidConfig
-    from sandbox_api.config import checked
+    from sandbox_api.config import checked, ignored
 
     try:
-        checked(read_config(config))
+        for key, meant in ignored(checked(read_config(config))):
+            better = f"; is {meant} meant?" if meant else ""
+            typer.echo(f"{key}: is no key that a sandbox knows, and ignored{better}", err=True)
     except InvalidConfig as error:
         for fault in error.errors:
             typer.echo(fault)
@@ -473,7 +473,7 @@ def completion(
     shell: Annotated[
         Literal["bash", "zsh", "fish"] | None,
         typer.Argument(
-            metavar="[bash|zsh|fish]", help="By default, the one in $SHELL.", show_default=False
+            metavar="bash|zsh|fish", help="By default, the one in $SHELL.", show_default=False
         ),
     ] = None,
 ) -> None:

@@ -240,6 +240,8 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
     whole_folder = request.jobs.is_dir()
     if whole_folder and not request.config.get("commands"):
         fail("what to run for each? Give commands after the folder, or --config", USAGE)
+    if whole_folder and not count(request.jobs):
+        fail(f"{request.jobs} has no folders, of which each would be a job", USAGE)
     if not whole_folder and (request.config or request.base):
         fail("commands, --config and --base are for a folder: in a file, each job has them", USAGE)
     if request.resume and request.output is None:

@@ -117,7 +117,10 @@ def hold(folder: str, sources: list[str]) -> bool:
 
 def run(*command: str) -> bool:
     """Run a command, and tell whether it succeeded."""
-    pid = os.posix_spawnp(command[0], command, os.environ)
+    try:
+        pid = os.posix_spawnp(command[0], command, os.environ)
+    except OSError:  # there is none
+        return False
     return os.waitpid(pid, 0)[1] == 0
 
 
