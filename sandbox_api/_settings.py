@@ -433,10 +433,3 @@ def seconds(name: str, given: Any) -> float | None:
     if isinstance(given, bool) or not isinstance(given, numbers.Real) or given != given:
         raise TypeError(f"{name} must be a number of seconds, or None for no bound, not {given!r}")
     return float(given) if given and given < FOR_EVER else None
-
-
-def smallest(one: float | None, other: float | None) -> float | None:
-    """Return the smaller of two time-outs, in seconds; None is no bound."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 import httpx
 
 from . import _operations
-from ._deadline import Until
+from ._deadline import Until, within
 from ._exchange import Exchange, Overdue
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
-from ._settings import Settings, redacted, seconds, smallest
+from ._settings import Settings, redacted, seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
@@ -794,11 +794,12 @@ class ASandbox:
     async def _send(self, exchange: Exchange[Any]) -> httpx.Response:
         # No step takes longer than what is left of the call, so that the slow one is named.
         left = Until(exchange.deadline) if exchange.total else None
-        # For the wait for one of the connections and the making of a new one, together.
-        waiting = smallest(self._connect and Until(time.monotonic() + self._connect), left)
+        waiting = left
+        if self._connect:  # for the wait for one of the connections and the making of a new one
+            waiting = Until(min(exchange.deadline, time.monotonic() + self._connect))
         timeout = httpx.Timeout(
-            connect=smallest(self._sock_connect, waiting),
-            read=smallest(self._sock_read, left),
+            connect=within(waiting, self._sock_connect),
+            read=within(left, self._sock_read),
             write=left,
             pool=waiting,
         )

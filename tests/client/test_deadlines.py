@@ -266,6 +266,22 @@ def test_steps_of_the_asynchronous_client(
     assert time.monotonic() - started < 5
 
 
+def test_bound_of_a_step_does_not_lift_that_of_the_call(
+    run: Callable[..., object], raw_server: RawServer
+) -> None:
+    raw_server.answer = drip(reply("200 OK", length=200))
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url, BOUND, sock_read=0.4, retries=0) as sandbox:
+            for _ in range(2):  # over a connection that is made, too
+                started = time.monotonic()
+                with pytest.raises(TimedOut, match="waiting for the reply"):
+                    await sandbox.usage()
+                assert not overdue(started)
+
+    run(main)
+
+
 def test_client_of_ones_own(raw_server: RawServer) -> None:
     raw_server.answer = SLOW["nothing"]
     with httpx.Client() as client:
