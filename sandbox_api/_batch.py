@@ -85,8 +85,9 @@ class Run:
 class Batch(Generic[E]):
     """Jobs, and all that is decided about them. Whoever drives it waits, and runs them.
 
-    As long as it is `going`: start what `starts()` yields, wait for one to end, or for as long as
-    `pause()` says, tell `end()`, and pass on what `results()` yields; at last, `close()`.
+    As long as it is `going`: start what `starts()` yields, pass on what `results()` yields, wait
+    for one to end, or for as long as `pause()` says, and tell `end()`; at last, `rest()` and
+    `close()`.
 
     Raises:
         ValueError: `concurrency` is not positive.
@@ -164,9 +165,12 @@ class Batch(Generic[E]):
 
     def pause(self) -> float | None:
         """Return how long to wait for one to end before others start, in seconds."""
-        left = self._paused - time.monotonic()
-        if left > 0 and (self._again or not (self._exhausted or self._is_ahead())):
-            return left
+        if self._again or not (self._exhausted or self._is_ahead()):
+            left = self._paused - time.monotonic()
+            if left > 0:
+                return left
+            if len(self._running) < int(self._limit):
+                return 0.0
         return None if self._running else 0.0
 
     def end(self, run: Run, answer: Answer) -> None:
@@ -201,8 +205,8 @@ class Batch(Generic[E]):
         while self._ready:
             yield self._ready.popleft()
 
-    def interrupt(self) -> Iterator[JobResult[E]]:
-        """Yield what has ended, be it out of order, where nothing is to be waited for any more."""
+    def rest(self) -> Iterator[JobResult[E]]:
+        """Yield what has ended, be it out of order, for nothing is waited for any more."""
         self._stop()
         yield from self.results()
         for index in sorted(self._early):
@@ -221,25 +225,26 @@ class Batch(Generic[E]):
         return self._ordered and self._begun - self._in_order >= AHEAD * self._most
 
     def _following(self) -> Run | None:
-        while not self._exhausted and not self._is_ahead():
-            try:
-                index, item = next(self._jobs)
-            except StopIteration:
-                self._exhausted = True
-                return None
-            except Exception as error:
-                self._exhausted = True
-                self._failure = error  # once what runs has ended
-                return None
-            self._begun += 1
-            run = Run(index, job(index, item))
-            try:
-                run.job = repeatable(run.job)
-            except Exception as error:
-                self._answered(run, Answer(None, error, 0.0))
-            else:
-                return run
-        return None
+        """Return a job that was not begun yet; None where there is none, or it can't be read."""
+        if self._exhausted or self._is_ahead():
+            return None
+        try:
+            index, item = next(self._jobs)
+        except StopIteration:
+            self._exhausted = True
+            return None
+        except Exception as error:
+            self._exhausted = True
+            self._failure = error  # once what runs has ended
+            return None
+        self._begun += 1
+        run = Run(index, job(index, item))
+        try:
+            run.job = repeatable(run.job)
+        except Exception as error:
+            self._answered(run, Answer(None, error, 0.0))  # which is yielded before others begin
+            return None
+        return run
 
     def _lower(self, run: Run, answer: Answer, now: float) -> None:
         """Have fewer jobs at once, unless this one was sent before that was last done."""

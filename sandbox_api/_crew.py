@@ -19,6 +19,7 @@ import anyio.to_thread
 from attrs import evolve
 
 from ._batch import Answer, failed
+from ._suspending import in_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,13 +90,21 @@ class Threads:
         thread.start()
 
     def _work(self) -> None:
-        while (run := self._waiting.get()) is not None:
-            started = time.monotonic()
-            try:
-                answer = attempt(self._sandbox, run.job)
-            except BaseException as error:  # of a hook, perhaps; someone waits for this one
-                answer = failed(error, started)
-            self._ended.put((run, answer))
+        while self._do_one():
+            pass
+
+    def _do_one(self) -> bool:
+        """Wait for a job and do it; tell whether to go on. Of what is done, nothing is kept."""
+        run = self._waiting.get()
+        if run is None:
+            return False
+        started = time.monotonic()
+        try:
+            answer = attempt(self._sandbox, run.job)
+        except BaseException as error:  # of a hook, perhaps; someone waits for this one
+            answer = failed(error, started)
+        self._ended.put((run, answer))
+        return True
 
     def wait(self, seconds: float | None) -> list[Ended]:
         ended = drained(self._ended, seconds)
@@ -107,6 +116,8 @@ class Threads:
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
+            if thread is threading.current_thread():
+                continue  # which a collector of garbage had end the batch
             while thread.is_alive() and time.monotonic() < until:
                 self._cut()  # again and again, for one may have been connecting
                 thread.join(0.05)
@@ -184,7 +195,7 @@ def answer_of(future: Future[Answer], run: Run) -> Answer:
     """Return what came of a job on an executor, which is waited for."""
     try:
         return future.result()
-    except Exception as error:  # as where its worker died
+    except BaseException as error:  # as where its worker died, or of a hook; someone waits
         return failed(error, run.started)
 
 
@@ -261,9 +272,16 @@ class Tasks:
         spawn(self._do, run)
 
     async def _do(self, run: Run) -> None:
+        started = time.monotonic()
         try:
-            with self._scopes[run]:
-                self._ended.append((run, await self._work(run)))
+            with self._scopes[run] as scope:
+                try:
+                    answer = await self._work(run)
+                except BaseException as error:  # of a hook, perhaps; someone waits for this one
+                    if scope.cancel_called or isinstance(error, KeyboardInterrupt):
+                        raise
+                    answer = failed(error, started)
+                self._ended.append((run, answer))
         finally:
             del self._scopes[run]
             self._changed.set()
@@ -291,13 +309,11 @@ _tasks: set[asyncio.Task[None]] = set()
 
 def spawn(function: Callable[[Run], Any], run: Run) -> None:
     """Start a task that belongs to the event loop, and to no other task."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+    if in_asyncio():
+        task = asyncio.get_running_loop().create_task(function(run))
+        _tasks.add(task)  # the loop itself keeps none
+        task.add_done_callback(_tasks.discard)
+    else:
         import trio
 
         trio.lowlevel.spawn_system_task(function, run, context=contextvars.copy_context())
-    else:
-        task = loop.create_task(function(run))
-        _tasks.add(task)  # the loop itself keeps none
-        task.add_done_callback(_tasks.discard)

@@ -7,7 +7,7 @@ import time
 
 
 class Until(float):
-    """The seconds until a deadline, or a smaller bound: at first as a number, and whenever asked."""
+    """The seconds until a deadline, or a smaller bound: first as a number, and whenever asked."""
 
     deadline: float
     most: float
@@ -25,7 +25,7 @@ def left(timeout: float | None, late: type[Exception]) -> float | None:
         return timeout
     if (seconds := timeout.deadline - time.monotonic()) <= 0:
         raise late("the deadline has passed")
-    return seconds if seconds < timeout.most else timeout.most
+    return min(timeout.most, seconds)
 
 
 def within(until: Until | None, most: float | None) -> float | None:

@@ -47,7 +47,9 @@ class Pool:
         self._path = path
         self._event = event
         self._body = body
-        self._lock = threading.Lock()
+        # Taken again where a collector of garbage runs inside, and ends a reply that was left half
+        # read: so there, whatever is called may change all of these.
+        self._lock = threading.RLock()
         self._places = LIMIT
         self._waiting: deque[Any] = deque()  # the events of requests that have none
         self._connections: set[Connection] = set()
@@ -159,9 +161,9 @@ class Pool:
         """Return the connection that was used last, if it can be used again."""
         while True:
             with self._lock:
-                for index in range(len(self._idle) - 1, -1, -1):
-                    if self._idle[index].origin == origin:
-                        connection = self._idle.pop(index)
+                for connection in reversed(self._idle):
+                    if connection.origin == origin:
+                        self._idle.remove(connection)
                         break
                 else:
                     return None
@@ -174,22 +176,25 @@ class Pool:
         self._connections.discard(connection)
 
     def _take_place(self, timeout: float | None) -> Generator[Step, Any, None]:
-        with self._lock:
-            if self._places:
-                self._places -= 1
-                return
-            event = self._event()
-            self._waiting.append(event)
+        event = None
+        while True:
+            with self._lock:
+                if self._places:
+                    self._places -= 1
+                    return
+                if event is not None:
+                    self._waiting.append(event)
+                    break
+            event = self._event()  # meanwhile, a place may become free
         come = False
         try:
             come = yield Signal(event, timeout)
         finally:
             if not come:
-                with self._lock:
-                    waiting = event in self._waiting
-                    if waiting:
+                try:
+                    with self._lock:
                         self._waiting.remove(event)
-                if not waiting:  # it came too late
+                except ValueError:  # it came too late
                     self._leave_place()
         if not come:
             raise httpx.PoolTimeout("no connection became free in time")

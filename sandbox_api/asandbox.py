@@ -8,6 +8,7 @@ import io
 import os
 import time
 import warnings
+from collections import deque
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import httpx
@@ -396,11 +397,12 @@ class ASandbox:
                     crew.start(run)
                 for done in batch.results():
                     yield done
-                for run, answer in await crew.wait(batch.pause()):
-                    batch.end(run, answer)
+                ended = deque(await crew.wait(batch.pause()))
+                while ended:  # so that none is kept until others end
+                    batch.end(*ended.popleft())
         finally:
             await crew.stop()
-        for done in batch.results():
+        for done in batch.rest():
             yield done
         batch.close()
 

@@ -8,6 +8,7 @@ import io
 import os
 import time
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import httpx
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     )
     from sandbox_client.types import Model
 
-    from ._crew import Crew
+    from ._crew import Crew, Ended
     from ._local import Isolation
     from ._operations import Call
     from ._settings import CallOptions, ClientOptions
@@ -359,24 +360,26 @@ class Sandbox:
             retries=self._settings.retries,
             patience=self.timeout,
         )
+        ended: deque[Ended] = deque()
         try:
             while batch.going:
                 for run in batch.starts():
                     crew.start(run)
                 yield from batch.results()
-                for run, answer in crew.wait(batch.pause()):
-                    batch.end(run, answer)
+                ended.extend(crew.wait(batch.pause()))
+                while ended:
+                    batch.end(*ended.popleft())
         except KeyboardInterrupt:
-            ended = crew.wait(0)
+            ended.extend(crew.wait(0))
             crew.stop()
-            for run, answer in ended:
-                batch.end(run, answer)
-            yield from batch.interrupt()
+            while ended:
+                batch.end(*ended.popleft())
+            yield from batch.rest()
             raise
         finally:
             crew.stop()
             here._cut()
-        yield from batch.results()
+        yield from batch.rest()
         batch.close()
 
     def grade(
@@ -779,7 +782,8 @@ class Sandbox:
         from ._network import cut
 
         self._closed = True
-        for client in [*self._clients.values()]:
+        # In a forked child, what its parent sends goes on.
+        if client := self._clients.get(os.getpid()):
             cut(client)
             client.close()
 

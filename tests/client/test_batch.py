@@ -14,13 +14,17 @@ import re
 import signal
 import threading
 import time
+import warnings
+import weakref
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from copy import deepcopy
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import httpx
 import pytest
+import trio
 
 from sandbox_api import (
     ASandbox,
@@ -292,6 +296,133 @@ def test_stop_on(connect: Callable[..., Sandbox], raw_server: RawServer, busy: B
     assert (seen[-1].total, seen[0].seconds > 0) == (None, True)
 
 
+def test_what_a_job_not_done_would_come_before_is_yielded(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    def answer(connection: socket.socket, request: bytes) -> None:
+        if b'["0"]' not in request:
+            time.sleep(0.1)
+        connection.sendall(OVERLOADED if b'["0"]' in request else DONE)
+
+    raw_server.answer = answer
+    results = connect(raw_server.url).execute_many(
+        numbered(4), concurrency=4, ordered=True, stop_on=lambda _: True
+    )
+    assert [done.id for done in results] == [1, 2, 3]
+
+
+def test_jobs_that_can_not_be_read_are_yielded_before_others_are_taken(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = DONE
+    jobs: Iterator[Any] = ((TRUE, io.StringIO("text")) for _ in itertools.count())
+    results = connect(raw_server.url).execute_many(jobs, concurrency=2)
+    assert [next(results).outcome for _ in range(5)] == ["error"] * 5
+    cast("Any", results).close()
+
+
+def test_what_was_done_is_not_kept(
+    connect: Callable[..., Sandbox], raw_server: RawServer, busy: Busy
+) -> None:
+    class Meta:
+        pass
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        busy.seconds = 30 if b'["3"]' in request else 0
+        busy(connection, request)
+
+    raw_server.answer = answer
+    jobs = (Job(number, config, meta=Meta()) for number, config in enumerate(numbered(4)))
+    results = connect(raw_server.url).execute_many(jobs, concurrency=3)
+    done = [weakref.ref(next(results).meta) for _ in range(3)]
+    kept = done[:2]  # not what was given last
+    until = time.monotonic() + 5
+    while any(each() is not None for each in kept) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [each() for each in kept] == [None, None]
+    cast("Any", results).close()
+
+
+class Odd(BaseException):
+    """Is no Exception, as what pytest.fail raises."""
+
+
+@pytest.mark.parametrize("way", ["threads", "executor"])
+def test_whatever_a_hook_raises_is_a_jobs_error(way: str, raw_server: RawServer) -> None:
+    def hook(_: httpx.Request) -> None:
+        raise Odd
+
+    with (
+        ThreadPoolExecutor(1) as threads,
+        Sandbox(raw_server.url, hooks={"request": [hook]}) as sandbox,
+    ):
+        executor = threads if way == "executor" else None
+        (done,) = sandbox.execute_many([TRUE], concurrency=1, executor=executor)
+    assert "Odd" in str(done.error)
+
+
+def test_whatever_an_asynchronous_hook_raises_is_a_jobs_error(
+    run: Callable[..., Any], raw_server: RawServer
+) -> None:
+    async def hook(_: httpx.Request) -> None:
+        raise Odd
+
+    async def main() -> list[str]:
+        async with ASandbox(raw_server.url, hooks={"request": [hook]}) as sandbox:
+            results = sandbox.execute_many([TRUE], concurrency=1)
+            with anyio.fail_after(10):
+                return [str(done.error) async for done in results]
+
+    (error,) = run(main)
+    assert "Odd" in error
+
+
+def test_trio_as_a_guest_of_asyncio(raw_server: RawServer) -> None:
+    raw_server.answer = DONE
+
+    async def guest() -> list[str]:
+        async with ASandbox(raw_server.url) as sandbox:
+            with trio.fail_after(10):
+                return [done.outcome async for done in sandbox.execute_many([TRUE], concurrency=1)]
+
+    async def host() -> list[str]:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Any] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            guest,
+            run_sync_soon_threadsafe=loop.call_soon_threadsafe,
+            done_callback=ended.set_result,
+        )
+        return cast("list[str]", (await ended).unwrap())
+
+    assert asyncio.run(host()) == ["passed"]
+
+
+def test_batch_that_is_collected_by_one_of_its_own_threads(raw_server: RawServer) -> None:
+    raw_server.answer = DONE
+    left, collected = threading.Event(), threading.Event()
+
+    def hook(request: httpx.Request) -> None:
+        if b'["1"]' in request.read() and left.wait(10):
+            gc.collect()
+            collected.set()
+
+    def leave() -> None:
+        cycle: dict[str, Any] = {}
+        cycle["itself"] = cycle
+        sandbox = Sandbox(raw_server.url, hooks={"request": [hook]})
+        cycle["results"] = sandbox.execute_many(numbered(2), concurrency=2)
+        assert next(cycle["results"]).id == 0
+
+    leave()
+    left.set()
+    assert collected.wait(10)
+    until = time.monotonic() + 10
+    while any(each.name == "sandbox job" for each in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_iterable_that_raises(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
     def jobs() -> Iterator[Any]:
         yield TRUE
@@ -326,6 +457,46 @@ def test_interrupted(raw_server: RawServer, busy: Busy) -> None:
     assert ended.wait(5)
     assert busy.left.wait(5)
     assert time.monotonic() - started < 5
+
+
+def test_interrupted_while_progress_is_told(raw_server: RawServer) -> None:
+    together = threading.Barrier(4)
+
+    def answer(connection: socket.socket, _: bytes) -> None:
+        together.wait(10)
+        connection.sendall(DONE)
+
+    def on_progress(progress: Progress) -> None:
+        if progress.done == 1:
+            time.sleep(0.3)  # all end
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    raw_server.answer = answer
+    found: list[object] = []
+    with Sandbox(raw_server.url) as sandbox:
+        results = sandbox.execute_many(numbered(4), concurrency=4, on_progress=on_progress)
+        with pytest.raises(KeyboardInterrupt):
+            found.extend(done.id for done in results)
+    assert sorted(map(str, found)) == ["0", "1", "2", "3"]
+
+
+def test_forked_child_that_leaves_a_batch_spares_its_parents(
+    raw_server: RawServer, busy: Busy
+) -> None:
+    busy.seconds = 1.0
+    raw_server.answer = busy.but_the_first
+    with Sandbox(raw_server.url) as sandbox:
+        results = sandbox.execute_many(numbered(3), concurrency=3)
+        assert next(results).id == 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+            child = os.fork()
+        if not child:
+            cast("Any", results).close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert [done.outcome for done in results] == ["passed", "passed"]
 
 
 def test_client_of_ones_own_is_not_cut(raw_server: RawServer, busy: Busy) -> None:

@@ -31,7 +31,7 @@ from sandbox_api import (
     TimedOut,
     _connection,
 )
-from sandbox_api._blocking import Transport
+from sandbox_api._blocking import Transport, block
 from sandbox_api._deadline import left
 from sandbox_api._network import abandon
 from sandbox_api._suspending import AsyncTransport, suspend
@@ -323,6 +323,22 @@ def test_place_that_comes_as_its_task_is_cancelled_is_not_lost() -> None:
         return pool._places
 
     assert asyncio.run(main()) == 1
+
+
+def test_place_that_a_collector_of_garbage_frees_as_one_is_asked_for() -> None:
+    pool = Transport(ssl.create_default_context(), None)
+    pool._places = 0
+
+    class Event(threading.Event):
+        def __init__(self) -> None:
+            super().__init__()
+            pool._leave_place()  # as a reply does that was left half read
+
+    pool._event = Event
+    asks = threading.Thread(target=lambda: block(pool._take_place(30)), daemon=True)
+    asks.start()
+    asks.join(5)
+    assert (asks.is_alive(), pool._places, len(pool._waiting)) == (False, 0, 0)
 
 
 def test_transports_are_context_managers(run: Callable[..., Any], raw_server: RawServer) -> None:
