@@ -53,7 +53,7 @@ class Pool:
         self._places = LIMIT
         self._waiting: deque[Any] = deque()  # the events of requests that have none
         self._connections: set[Connection] = set()
-        self._idle: list[Connection] = []
+        self._idle: list[Connection] = []  # the last used first
         # Whether the server asks for bodies where it is told to, as far as is known.
         self._asks = True
         self._closed = False
@@ -92,9 +92,9 @@ class Pool:
         else:
             old: list[Connection] = []
             with self._lock:
-                self._idle.append(connection)
-                while expired(self._idle[0]):  # in the order of their last use
-                    old.append(self._idle.pop(0))
+                self._idle.insert(0, connection)
+                while expired(self._idle[-1]):
+                    old.append(self._idle.pop())
             for each in old:
                 self._drop(each)
         self._leave_place()
@@ -148,7 +148,7 @@ class Pool:
     ) -> Generator[Step, Any, Connection]:
         with self._lock:
             full = len(self._connections) >= LIMIT and self._idle
-            oldest = self._idle.pop(0) if full else None
+            oldest = self._idle.pop() if full else None
         if oldest is not None:
             self._drop(oldest)
         connection = yield from connect(origin, self._path, self._context, name, timeout)
@@ -161,7 +161,7 @@ class Pool:
         """Return the connection that was used last, if it can be used again."""
         while True:
             with self._lock:
-                for connection in reversed(self._idle):
+                for connection in self._idle:
                     if connection.origin == origin:
                         self._idle.remove(connection)
                         break
