@@ -111,7 +111,11 @@ class Reply:
             self._problem = "the status has characters that it may not have"
         self._framed = bool(coding) or b"content-length" in fields
         self.reusable = self._parser.should_keep_alive()
-        self.ended = self._of_head
+        if self._of_head:
+            self.ended = True
+            # The real server sends the body of an error nevertheless, and it may be on its way.
+            if status >= 300 and fields.get(b"content-length") != b"0":
+                self.reusable = False
 
     def on_body(self, data: bytes) -> None:
         if self.ended:  # the real server answers HEAD with one

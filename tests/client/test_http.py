@@ -54,6 +54,8 @@ def in_pieces(data: bytes, size: int) -> Iterator[bytes]:
         (OK + b"Content-Length: 2\r\n\r\n", "HEAD", b"", True),
         (OK + b"Content-Length: 2\r\n\r\nab", "HEAD", b"", False),
         (b"HTTP/1.1 404 Not Found\r\n\r\nnot here", "HEAD", b"", False),
+        # The real server sends the body, perhaps later.
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 8\r\n\r\n", "HEAD", b"", False),
         (
             b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n",
             "",

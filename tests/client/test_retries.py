@@ -326,16 +326,18 @@ def test_server_that_asks_for_a_body_and_hangs_up(
     assert len(raw_server.requests) == 2
 
 
+@pytest.mark.parametrize("announced", [b"", b"Content-Length: 18\r\n"])
 def test_connection_of_a_head_with_a_body_is_not_used_again(
-    connect: Callable[..., Sandbox], raw_server: RawServer
+    announced: bytes, connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:
-    # As the real server answers, where it announces no length.
+    # As the real server answers.
     def answer(connection: socket.socket, _: bytes) -> None:
-        connection.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\n" + announced + b"\r\n")
+        time.sleep(0.01)
         connection.sendall(b"<h1>Not Found</h1>")
 
     raw_server.answer = answer
-    sandbox = connect(raw_server.url)
+    sandbox = connect(raw_server.url, retries=0)
     for _ in range(3):
         assert sandbox.check("x") == 0
     assert raw_server.accepted == 3
