@@ -105,6 +105,11 @@ class Reply:
         self.version = self._parser.get_http_version()
         fields = {name.lower(): value.lower() for name, value in self.headers}
         coding = fields.get(b"transfer-encoding", b"")
+        if coding:  # which may be told in several headers
+            codings = [
+                value for name, value in self.headers if name.lower() == b"transfer-encoding"
+            ]
+            coding = b",".join(codings).lower()
         if self.version not in {"1.0", "1.1"} or coding not in {b"", b"chunked"}:
             self._problem = "the reply is not in HTTP/1.1 as it was asked for"
         if not VALUE(self.reason):  # which is shown

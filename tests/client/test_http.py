@@ -111,6 +111,7 @@ def test_head_of_a_reply(size: int) -> None:
         OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         OK + b"Transfer-Encoding: gzip\r\n\r\nab",
+        OK + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         OK + b"A: b\0c\r\n\r\n",
         OK + b"A : b\r\n\r\n",
         OK + b"A: b\r\n c\r\n\r\n",
