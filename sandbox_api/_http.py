@@ -98,6 +98,8 @@ class Reply:
         status = self._parser.get_status_code()
         if status < 200:
             self.asked = self.asked or status == 100
+            # Whatever it says of the connection, the reply follows; what follows that is left out.
+            self._parser.set_dangerous_leniencies(lenient_keep_alive=True)
             self.reason = b""
             self.headers.clear()
             return
