@@ -151,15 +151,28 @@ def head(method: str, target: bytes, headers: Headers) -> bytes:
 
 
 def body_length(headers: Headers) -> int | None:
-    """Return how long the body of a request with these headers is, in bytes; None if in chunks."""
-    length = 0
+    """Return how long the body of a request with these headers is, in bytes; None if in chunks.
+
+    Raises:
+        Unsendable: they don't say.
+    """
+    length: int | None = 0
+    told = False
     for name, value in headers:
-        if name.lower() == b"transfer-encoding":
-            return None
-        if name.lower() == b"content-length":
-            if not value.isdigit():
+        name = name.lower()
+        if name not in {b"content-length", b"transfer-encoding"}:
+            continue
+        if told:  # a proxy and the server might each believe another
+            raise Unsendable("the length of its body is told twice")
+        told = True
+        if name == b"content-length":
+            if not value.isdigit() or len(value) > 18:
                 raise Unsendable("the Content-Length is no number")
             length = int(value)
+        elif value.lower() == b"chunked":
+            length = None
+        else:
+            raise Unsendable("its body can't have that Transfer-Encoding")
     return length
 
 

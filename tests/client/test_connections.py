@@ -195,6 +195,14 @@ def test_what_is_no_http_is_not_sent(
     assert raw_server.requests == []
 
 
+def test_body_whose_length_is_told_twice_is_not_sent(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    with pytest.raises(ConnectionFailed, match="not valid HTTP: the length of its body is told tw"):
+        connect(raw_server.url).execute(TRUE, headers={"Transfer-Encoding": "chunked"})
+    assert raw_server.requests == []
+
+
 @pytest.mark.parametrize(("size", "what"), [(MIB, "shorter"), (64 * MIB, "longer")])
 def test_environment_that_changes_while_it_is_sent(
     size: int, what: str, connect: Callable[..., Sandbox], listener: socket.socket, tmp_path: Path

@@ -281,9 +281,24 @@ def test_head_that_would_say_something_else(
 def test_body_length() -> None:
     assert body_length([(b"Host", b"x")]) == 0
     assert body_length([(b"content-length", b"12")]) == 12
-    assert body_length([(b"Content-Length", b"12"), (b"transfer-encoding", b"chunked")]) is None
+    assert body_length([(b"Host", b"x"), (b"transfer-encoding", b"Chunked")]) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {b"Content-Length": b"-1"},
+        {b"Content-Length": b"9" * 5000},
+        {b"Transfer-Encoding": b"identity"},
+        {b"Transfer-Encoding": b"gzip, chunked"},
+        {b"Content-Length": b"12", b"transfer-encoding": b"chunked"},
+        {b"Transfer-Encoding": b"chunked", b"Content-Length": b"12"},
+        {b"Content-Length": b"12", b"content-length": b"13"},
+    ],
+)
+def test_body_of_no_sure_length(fields: dict[bytes, bytes]) -> None:
     with pytest.raises(Unsendable):
-        body_length([(b"Content-Length", b"-1")])
+        body_length([*fields.items()])
 
 
 def test_chunks() -> None:
