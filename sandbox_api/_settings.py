@@ -10,7 +10,7 @@ import re
 import ssl
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import httpx
 from attrs import frozen
@@ -109,7 +109,7 @@ class Settings:
         Raises:
             InvalidURL: the URL can not be used, or there is none.
             TypeError: the URL is no text, there is no such option, it does not go with that
-                client, or hooks are of the other flavour.
+                client, hooks are of the other flavour, or `auth` is none.
             ValueError: a header can't be sent, or `retries` is negative.
         """
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
@@ -135,6 +135,7 @@ class Settings:
             )
         url = url_text(url)
         check_hooks(options.get("hooks", {}), awaited=awaited)
+        check_auth(options.get("auth"))
         headers = sendable_headers(options.get("headers", {}), "headers")
         sendable_headers(options.get("cookies", {}), "cookies")
         base_url, socket = parse_url(url)
@@ -295,6 +296,23 @@ def merged(headers: Mapping[str, str], more: Mapping[str, str]) -> httpx.Headers
     result = httpx.Headers(headers)
     result.update(more)
     return result
+
+
+def check_auth(auth: Any) -> None:
+    """Refuse what httpx can't authenticate with, whose own message would show the secret.
+
+    Raises:
+        TypeError: it is nothing of that.
+    """
+    if isinstance(auth, tuple):
+        fits = [isinstance(each, (str, bytes)) for each in cast("Any", auth)] == [True, True]
+    else:
+        fits = auth is None or isinstance(auth, httpx.Auth) or callable(auth)
+    if not fits:
+        kind = "another tuple" if isinstance(auth, tuple) else type(auth).__name__
+        raise TypeError(
+            f"auth must be a tuple of user and password, an httpx.Auth or a function, not {kind}"
+        )
 
 
 def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:

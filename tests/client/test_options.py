@@ -323,6 +323,10 @@ def test_url_that_is_no_text(url: Any, connect: Callable[..., Sandbox]) -> None:
         ({"cookies": {"session": 5}}, "cookies must be text"),
         ({"hooks": [print]}, "hooks must be a mapping of events to functions"),
         ({"verify": None}, "verify must be True, False, a path or an ssl.SSLContext, not None"),
+        ({"auth": SECRET}, "auth must be a tuple of user and password, .*, not str$"),
+        ({"auth": ["user", SECRET]}, "auth must be .*, not list$"),
+        ({"auth": ("user", SECRET, "x")}, "auth must be .*, not another tuple$"),
+        ({"auth": ("user", None)}, "auth must be .*, not another tuple$"),
         ({"http_client": 3}, "http_client must be an httpx.(Async)?Client, not int"),
     ],
 )
@@ -331,6 +335,25 @@ def test_options_of_the_wrong_kind(
 ) -> None:
     with pytest.raises(TypeError, match=fault):
         connect("http://127.0.0.1:1", **options)
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        ("user", "word"),
+        (b"user", b"word"),
+        httpx.BasicAuth("user", "word"),
+        lambda request: request,
+        None,
+    ],
+)
+def test_auth_that_httpx_takes(
+    auth: Any, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = OK
+    ask(connect(raw_server.url, auth=auth))
+    sent = header(raw_server.requests[0], "Authorization")
+    assert sent == (None if auth is None or callable(auth) else "Basic dXNlcjp3b3Jk")
 
 
 def test_option_that_does_not_exist(connect: Callable[..., Sandbox]) -> None:
