@@ -43,6 +43,13 @@ if TYPE_CHECKING:
 # Longest part of a server's own words in a message, in characters.
 LONGEST_REASON = 500
 
+# And as it may be in a page, with names for characters; longer numbers for them can't be read.
+MARKED_UP = 4000
+
+# A page's tags, and elements that are not shown, to the end where nothing closes them: so no
+# character is looked at often, however long the page.
+TAGS = r"(?is)<(title|style|script)\b[^<>]*>.*?(?:</\1\s*>|\Z)|<[^<>]*>"
+
 
 class SandboxError(Exception):
     """The server answered with a status of 300 or above.
@@ -109,9 +116,8 @@ def _words(response: httpx.Response) -> str:
         import html  # here, for it takes long to be imported, and few errors are pages
 
         # The title repeats the heading, and both repeat the status.
-        words = html.unescape(
-            re.sub(r"(?is)<(title|style|script)\b.*?</\1\s*>|<[^>]*>", " ", words)
-        )
+        words = " ".join(re.sub(TAGS, " ", words).split())
+        words = html.unescape(words[:MARKED_UP])
     words = " ".join(words.split())
     return words if len(words) <= LONGEST_REASON else f"{words[: LONGEST_REASON - 1]}…"
 

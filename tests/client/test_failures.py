@@ -325,6 +325,10 @@ def test_status_raises_its_exception(
     [
         ("<p>Gateway <b>down</b>: a &lt; b</p>", "Gateway down : a < b"),
         ("a < b & c > d", "a < b & c > d"),
+        ("<script is < not allowed", "<script is < not allowed"),
+        ("<STYLE>a {</ style>}</style >b<script src=x>c < d</script>e", "b e"),
+        ("<p>a<title>b", "a"),
+        ("<p>&nbsp; a&amp;b", "a&b"),
     ],
 )
 def test_message_of_a_piece_of_html_and_of_none(body: str, words: str) -> None:
@@ -338,6 +342,21 @@ def test_message_without_tags_and_not_too_long() -> None:
     assert "<" not in message
     assert message.startswith("sandbox: 500 Internal Server Error: Oops word word")
     assert len(message) < 600
+
+
+@pytest.mark.parametrize(
+    "piece", ["<", "<a", "<script ", "<script>", "<script></script ", "&lt;", "\n <"]
+)
+def test_message_of_a_page_that_is_never_closed_comes_soon(piece: str) -> None:
+    response = httpx.Response(500, text="<p>" + piece * (200_000 // len(piece)))
+    started = time.process_time()
+    assert len(str(status_exceptions(response))) < 600
+    assert time.process_time() - started < 1
+
+
+def test_message_of_a_page_with_a_character_of_no_number() -> None:
+    response = httpx.Response(500, text=f"<p>Oops &#{'9' * 5000};")
+    assert "500 Internal Server Error: Oops" in str(status_exceptions(response))
 
 
 @pytest.mark.parametrize(
