@@ -131,7 +131,7 @@ def date_time(value: Any) -> datetime:
         moment = isoparse(string(value))
     except DescriptionError:
         raise
-    except ValueError:
+    except (ValueError, OverflowError):  # after the year 9999
         raise DescriptionError(
             Fault(f"must be a date and time, not {reprlib.repr(value)}")
         ) from None
@@ -277,9 +277,10 @@ class Model(dict[str, Any]):
             for _, key, _, read in present:
                 kinds = {*map(type, map(itemgetter(key), items))}
                 if read is number:
-                    # A sum is finite only where all are, and quicker than to look at each.
+                    # A sum is finite only where all are, and quicker than to look at each; of
+                    # absolute values, or two might make up for each other.
                     if not kinds <= {int, float} or not math.isfinite(
-                        sum(map(itemgetter(key), items))
+                        sum(map(abs, map(itemgetter(key), items)))
                     ):
                         return None
                 elif kinds != {PLAIN.get(read)}:

@@ -112,6 +112,12 @@ def test_reads_dates_of_all_server_versions(text: str, moment: datetime) -> None
     assert expire.utcoffset() == moment.utcoffset()
 
 
+@pytest.mark.parametrize("text", ["9999-12-31T24:00:00", "9999-W52-7", "0000-01-01", "soon"])
+def test_date_that_no_calendar_has(text: str) -> None:
+    with pytest.raises(DescriptionError, match="expire: must be a date and time, not '"):
+        result(expire=text)
+
+
 @pytest.mark.parametrize(
     "again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )
@@ -211,6 +217,13 @@ def test_odd_one_among_many_is_found(odd: Any, place: int) -> None:
     with pytest.raises(DescriptionError) as caught:
         ExecutionResult.from_dict({**SAVED, "execution": commands})
     assert {fault.place[:2] for fault in caught.value.faults} == {("execution", place)}
+
+
+def test_numbers_out_of_bounds_that_add_up_to_none_are_found() -> None:
+    commands = [{**COMMAND, "time": number} for number in [10**400, -(10**400)] * MANY]
+    with pytest.raises(DescriptionError) as caught:
+        ExecutionResult.from_dict({**SAVED, "execution": commands})
+    assert len(caught.value.faults) == len(commands)
 
 
 @pytest.mark.parametrize(
