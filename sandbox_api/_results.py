@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sandbox_client import models
 from sandbox_client.models import SandboxErrCode
+from sandbox_client.types import DEPTH, too_deep
 
 from .exceptions import LONGEST_REASON
 
@@ -93,7 +94,8 @@ class ExecutionResult(models.ExecutionResult):
         """Return what the file at `result_path` holds, as JSON.
 
         Raises:
-            ValueError: there is no such result, or it is not JSON.
+            ValueError: there is no such result, or it can't be read.
+            json.JSONDecodeError: it is not JSON.
 
         Examples:
 
@@ -104,7 +106,15 @@ class ExecutionResult(models.ExecutionResult):
         if self.result is None:
             reason = UNREAD.get(self.status, "result_path was not given")
             raise ValueError(f"there is no result: {reason}")
-        return json.loads(self.result)
+        try:
+            if too_deep(self.result.encode(errors="replace")):
+                raise ValueError(f"it is nested more than {DEPTH} deep")
+            return json.loads(self.result)
+        except json.JSONDecodeError as error:
+            reason = f"the result at result_path is not JSON: {error.msg}"
+            raise json.JSONDecodeError(reason, error.doc, error.pos) from None
+        except ValueError as error:
+            raise ValueError(f"the result at result_path can't be read: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
         # A result that is kept or sent away does not take the sandbox's secrets with it.

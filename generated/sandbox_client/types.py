@@ -325,7 +325,7 @@ def json_body(response: httpx.Response) -> Any:
         DescriptionError: its body is not JSON.
     """
     try:
-        if _too_deep(response.content):
+        if too_deep(response.content):
             raise ValueError(f"nested more than {DEPTH} deep")
         return json.loads(response.content.decode("utf-8-sig"))
     except ValueError as error:
@@ -339,7 +339,7 @@ _STRING = re.compile(rb'"[^"]*"?')
 _OTHERS = bytes({*range(256)} - {*b'[]{}"'})
 
 
-def _too_deep(content: bytes) -> bool:
+def too_deep(content: bytes) -> bool:
     """Tell whether JSON is nested too deep; in few passes over it, none of them in Python."""
     if b"\\" in content:
         content = content.replace(rb"\\", b"").replace(rb"\"", b"")

@@ -243,6 +243,39 @@ def test_valid_one_among_many_that_is_other(odd: Any, place: int) -> None:
     assert read[place].stdout_truncated is odd.get("stdout_truncated")
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[1,2", "is not JSON: Expecting ',' delimiter: line 1 column 5 (char 4)"),
+        ("", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ("\ud800", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_result_that_is_not_json(text: str, fault: str) -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        result(result=text).json()
+    assert str(caught.value) == f"the result at result_path {fault}"
+    assert (caught.value.doc, caught.value.__suppress_context__) == (text, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[" * 100_000, "it is nested more than 100 deep"),
+        ("[" * 101 + "]" * 101, "it is nested more than 100 deep"),
+        ("9" * 5000, "Exceeds the limit"),
+    ],
+)
+def test_result_that_is_too_much(text: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=f"the result at result_path can't be read: {fault}"):
+        result(result=text).json()
+
+
+def test_result_that_is_json() -> None:
+    assert result(result="[" * 100 + "]" * 100).json() == json.loads("[" * 100 + "]" * 100)
+    assert result(result='{"a": "[[\\ud800"}').json() == {"a": "[[\ud800"}
+
+
 def test_can_be_made_by_hand() -> None:
     config = ExecuteConfig(
         commands=[Command("make", timeout=3), "-true"], environ={"A": 1}, result_path="out.json"
