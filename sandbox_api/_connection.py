@@ -171,15 +171,17 @@ class Connection:
 
         Raises:
             NotAsked: it does neither.
+            Stale: nor does it in the little time that there is, which proves nothing of others.
         """
         bound = left(timeout, httpx.ReadTimeout)
         # Of a call that is short of time, it must not take the most.
-        until = time.monotonic() + (CONTINUE if bound is None else min(CONTINUE, bound / 4))
+        seconds = CONTINUE if bound is None else min(CONTINUE, bound / 4)
+        until = time.monotonic() + seconds
         while True:
             try:
                 data = yield from self._receive(max(until - time.monotonic(), 0))
             except httpx.ReadTimeout:
-                raise NotAsked from None
+                raise (NotAsked if seconds == CONTINUE else Stale) from None
             self.reply.receive(data)
             if self.reply.status == 417:  # RFC 9110, 15.5.18: it can't do this
                 raise NotAsked

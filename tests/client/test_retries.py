@@ -300,6 +300,20 @@ def test_waiting_for_a_server_to_ask_takes_no_more_than_its_share_of_a_call(
         assert sandbox.execute({"commands": ["true"]}) == RESULT
 
 
+def test_wait_that_was_cut_short_proves_nothing_of_the_server(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = OK
+    sandbox = connect(raw_server.url)
+    sandbox.execute({"commands": ["true"]})
+    raw_server.asks = False
+    sandbox.execute({"commands": ["true"]}, timeout=0.8)
+    raw_server.asks = True
+    for _ in range(2):
+        sandbox.execute({"commands": ["true"]})
+    assert [*map(expects, raw_server.requests)] == [False, False, True, True]
+
+
 def test_answer_in_place_of_asking_for_the_body(
     connect: Callable[..., Sandbox], raw_server: RawServer
 ) -> None:
