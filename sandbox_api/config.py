@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import reprlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +28,9 @@ LONGEST_PATH = 4095
 # What Python reads and writes of an integer, 4300 digits, in bits.
 LONGEST_NUMBER = 14_284
 
+# Most values that there may be, for lists that hold the same one twice, and so on, have no end.
+MOST_VALUES = 1_000_000
+
 
 def checked(config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any]) -> ExecuteConfig:
     """Return a configuration of `execute` that keeps the description, as plain JSON.
@@ -35,7 +39,7 @@ def checked(config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any]) -> Ex
         InvalidConfig: it does not.
     """
     odd: list[Fault] = []
-    plain = _plain(config, (), odd)
+    plain = _plain(config, (), odd, itertools.count(1))
     try:
         made = ExecuteConfig.from_dict(plain)
     except DescriptionError as error:
@@ -62,8 +66,14 @@ def ignored(config: ExecuteConfig) -> list[tuple[str, str | None]]:
     ]
 
 
-def _plain(value: Any, place: tuple[Any, ...], faults: list[Fault]) -> Any:
-    """Return a value as JSON has it, and note what is none."""
+def _plain(value: Any, place: tuple[Any, ...], faults: list[Fault], numbers: Iterator[int]) -> Any:
+    """Return a value as JSON has it, and note what is none; each takes the next of the numbers.
+
+    Raises:
+        InvalidConfig: there are too many.
+    """
+    if next(numbers) > MOST_VALUES:
+        raise InvalidConfig([Fault(f"must have at most {MOST_VALUES} values")])
     if len(place) > DEPTH:
         faults.append(Fault(f"must not be nested more than {DEPTH} deep", place))
         return None  # for it may have no end
@@ -74,10 +84,10 @@ def _plain(value: Any, place: tuple[Any, ...], faults: list[Fault]) -> Any:
             for key in members
             if key is not None and not isinstance(key, (str, int, float))
         ]
-        return {key: _plain(each, (*place, key), faults) for key, each in members.items()}
+        return {key: _plain(each, (*place, key), faults, numbers) for key, each in members.items()}
     if isinstance(value, (list, tuple)):
         items = cast("list[Any]", value)
-        return [_plain(each, (*place, index), faults) for index, each in enumerate(items)]
+        return [_plain(each, (*place, index), faults, numbers) for index, each in enumerate(items)]
     if isinstance(value, UUID) and place == ("environment",):
         return str(value)
     if isinstance(value, int) and value.bit_length() > LONGEST_NUMBER:

@@ -403,6 +403,17 @@ def test_invalid_config(config: Any, fault: str) -> None:
     assert fault in message
 
 
+def test_config_that_is_small_but_not_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox_api.config.MOST_VALUES", 1000)
+    doubled: list[Any] = []
+    for _ in range(90):
+        doubled = [doubled, doubled]
+    fault = "the value: must have at most 1000 values"
+    assert validate({"commands": ["a"], "environ": {"A": doubled}}) == (False, fault)
+    assert validate({"commands": ["a"] * 998}) == (True, "")
+    assert validate({"commands": ["a"] * 999}) == (False, fault)
+
+
 def test_commands_alone() -> None:
     assert validate_command({"command": "true", "timeout": 1})
     assert not validate_command({"timeout": 1})
