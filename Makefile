@@ -7,8 +7,8 @@ TESTS ?= tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-cluster test-live verify record check lint-description \
-	check-generated check-surface generate bump newest-generator format coverage pythons lowest audit \
-	dist docs pictures bench clean
+	check-generated check-surface generate bump newest-generator format coverage pythons lowest newest \
+	audit dist docs pictures bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -89,6 +89,9 @@ pythons: $(READY) ## Test everything on each supported Python that is here
 
 lowest: $(READY) ## Test with the lowest versions of dependencies that pyproject.toml allows
 	@$(BIN)/nox --session lowest
+
+newest: $(READY) ## Test with the newest versions of dependencies, as users get them
+	@$(BIN)/nox --session newest
 
 audit: $(READY) ## Look up what is installed among known vulnerabilities
 	@# Strictly, or what can't be looked up counts as clean.

@@ -55,7 +55,7 @@ def test_changes_are_compared_with_the_last_release() -> None:
 
 def test_what_is_to_be_done_before_a_release_is_done_by_github() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    paragraph = page[page.index("Before a release") : page.index("GitHub runs all of them")]
+    paragraph = page[page.index("Before a release") : page.index("GitHub does all of it")]
     named = set(re.findall(r"`make ([a-z-]+)`", paragraph))
     matrix = yaml.safe_load(WORKFLOWS[-1].read_text(encoding="utf-8"))["jobs"]["more"]["strategy"]
     # Each Python is a job of its own there.
