@@ -100,7 +100,9 @@ audit: $(READY) ## Look up what is installed among known vulnerabilities
 
 dist: $(READY) ## Build the wheel and the sdist, the same bytes each time, and check them
 	@rm -rf dist
-	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build
+	@# What is built has the time of the last commit, or where git knows none, one of hatchling's.
+	@moment=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)}; \
+		$${moment:+env SOURCE_DATE_EPOCH=$$moment} $(BIN)/python -m hatchling build
 	@$(BIN)/twine check --strict dist/*
 	@$(BIN)/check-wheel-contents dist/*.whl
 
