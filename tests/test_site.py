@@ -136,6 +136,10 @@ def test_the_architecture_is_drawn_as_it_is() -> None:
     rooms = [*drawing.layers("sandbox_api"), *drawing.layers("sandbox_api.local")]
     for room in re.findall(r"\w+", " ".join(rooms)):
         assert f">{room}</text>" in drawn or room == "local"
+    # Each layer is a row: the heights at which rooms stand are as many.
+    boxes = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" [^>]*class="room"', drawn)
+    heights = {(float(x) > drawing.RIGHT, y) for x, y in boxes}
+    assert len(heights) == len(rooms)
 
 
 def test_pictures_are_made_and_used() -> None:
