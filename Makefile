@@ -7,8 +7,8 @@ TESTS ?= tests
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-cluster test-live verify record check lint-description \
-	check-generated check-surface generate bump newest-generator format coverage pythons lowest audit \
-	dist docs pictures bench clean
+	check-generated check-surface generate bump newest-generator format coverage pythons lowest newest \
+	audit dist docs pictures bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -90,6 +90,9 @@ pythons: $(READY) ## Test everything on each supported Python that is here
 lowest: $(READY) ## Test with the lowest versions of dependencies that pyproject.toml allows
 	@$(BIN)/nox --session lowest
 
+newest: $(READY) ## Test with the newest versions of dependencies, as users get them
+	@$(BIN)/nox --session newest
+
 audit: $(READY) ## Look up what is installed among known vulnerabilities
 	@# Strictly, or what can't be looked up counts as clean.
 	@installed=$$($(BIN)/pip freeze --all --exclude-editable) && \
@@ -97,7 +100,9 @@ audit: $(READY) ## Look up what is installed among known vulnerabilities
 
 dist: $(READY) ## Build the wheel and the sdist, the same bytes each time, and check them
 	@rm -rf dist
-	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build
+	@# What is built has the time of the last commit, or where git knows none, one of hatchling's.
+	@moment=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)}; \
+		$${moment:+env SOURCE_DATE_EPOCH=$$moment} $(BIN)/python -m hatchling build
 	@$(BIN)/twine check --strict dist/*
 	@$(BIN)/check-wheel-contents dist/*.whl
 

@@ -1,4 +1,4 @@
-"""The tests on each supported Python that is here, and with the oldest dependencies.
+"""The tests on each supported Python that is here, and with the oldest and newest dependencies.
 
 `nox` runs all; `nox -s tests-3.12 -- tests/client` one, and of it a part.
 """
@@ -56,11 +56,25 @@ def lowest(session: nox.Session) -> None:
     wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     constraints = Path(session.virtualenv.location, "constraints.txt")
     constraints.write_text("\n".join(map(lowest_of, wanted)), encoding="utf-8")
-    needed = ["--editable", ".[all,gs,s3,verify]", *dependency_groups(PYPROJECT, "test")]
-    session.install(*needed, "--constraint", str(constraints))
     # What is old uses what newer ones deprecate.
     quiet = [f"-Wignore::{kind}DeprecationWarning" for kind in ("", "Pending")]
-    session.run("pytest", "-n", "auto", *quiet, *(session.posargs or PRODUCT))
+    test_product(session, ["--constraint", str(constraints)], quiet)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """Run the tests of the product with the newest versions, as users get them.
+
+    The tools of development hold some back.
+    """
+    test_product(session, ["--upgrade", "--upgrade-strategy", "eager"], [])
+
+
+def test_product(session: nox.Session, versions: list[str], warnings: list[str]) -> None:
+    """Run the tests of the product with what pip chooses by some options."""
+    needed = ["--editable", ".[all,gs,s3,verify]", *dependency_groups(PYPROJECT, "test")]
+    session.install(*needed, *versions)
+    session.run("pytest", "-n", "auto", *warnings, *(session.posargs or PRODUCT))
 
 
 def lowest_of(requirement: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
+from ._deprecation import users_level
 from .exceptions import LocalSandboxError
 
 if TYPE_CHECKING:
@@ -26,12 +28,15 @@ def start(isolation: Isolation, image: str | None) -> LocalServer:
         LocalSandboxError: it can not run here.
     """
     _need_extra()
-    from .local import IsolationError, LocalServer
+    from .local import UNISOLATED, IsolationError, LocalServer
 
+    if isolation == "none":
+        warnings.warn(UNISOLATED, RuntimeWarning, stacklevel=users_level())
     try:
         return LocalServer(isolation, image)
     except IsolationError as error:
-        raise LocalSandboxError(str(error)) from error
+        # It says all that there is to say, and would say it twice.
+        raise LocalSandboxError(str(error)) from None
 
 
 def serve(**options: Any) -> None:

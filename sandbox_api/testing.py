@@ -28,7 +28,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, Unpack
 from urllib.parse import unquote
 from uuid import UUID
 
@@ -199,13 +199,15 @@ class FakeServer:
         with open_environment(environment) as stream:
             return self._keep(unpacked(stream.read()))
 
-    def sandbox(self, *args: Any, **options: Any) -> FakeSandbox:
-        """Return a FakeSandbox that this server answers, made as a Sandbox is."""
-        return FakeSandbox(*args, server=self, **options)
+    @property
+    def sandbox(self) -> type[FakeSandbox]:
+        """A FakeSandbox whose clients this server answers, to stand in the place of Sandbox."""
+        return type("FakeSandbox", (FakeSandbox,), {"_shared": self})
 
-    def asandbox(self, *args: Any, **options: Any) -> FakeASandbox:
-        """Return a FakeASandbox that this server answers, made as an ASandbox is."""
-        return FakeASandbox(*args, server=self, **options)
+    @property
+    def asandbox(self) -> type[FakeASandbox]:
+        """A FakeASandbox whose clients this server answers, to stand in the place of ASandbox."""
+        return type("FakeASandbox", (FakeASandbox,), {"_shared": self})
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         """Answer a request: a FakeServer is what `httpx.MockTransport` takes.
@@ -351,6 +353,8 @@ class FakeSandbox(Sandbox):
         sandbox_api.exceptions.Sandbox503: POST http://sandbox.test/execute/: 503 ...
     """
 
+    _shared: ClassVar[FakeServer | None] = None
+
     def __init__(
         self,
         url: str | httpx.URL | None = None,
@@ -362,7 +366,7 @@ class FakeSandbox(Sandbox):
     ) -> None:
         options.setdefault("retries", 0)
         super().__init__(url or URL, timeout, http_client=http_client, **options)
-        self.server = server or FakeServer()
+        self.server = server or self._shared or FakeServer()
         """What answers: script it, and see what it was sent."""
         self._given = None
         self._settings = FakeSettings.over(self._settings, self.server)
@@ -392,6 +396,8 @@ class FakeASandbox(ASandbox):
         '4'
     """
 
+    _shared: ClassVar[FakeServer | None] = None
+
     def __init__(
         self,
         url: str | httpx.URL | None = None,
@@ -414,7 +420,7 @@ class FakeASandbox(ASandbox):
             http_client=http_client,
             **options,
         )
-        self.server = server or FakeServer()
+        self.server = server or self._shared or FakeServer()
         """What answers: script it, and see what it was sent."""
         self._given = None
         self._settings = FakeSettings.over(self._settings, self.server)

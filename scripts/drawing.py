@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "pictures" / "architecture.svg"
 
-WIDTH, ROW, CHARACTER = 1060, 32, 7
-LEFT, RIGHT, PANEL = 16, 584, 460
+CONTAINERS = ("sandbox_api", "sandbox_api.local")
+ROW, CHARACTER, LEFT = 32, 7, 16
 STYLE = """
     svg { font: 11.5px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace }
     .paper { fill: #ffffff }
@@ -79,23 +79,22 @@ def wide(rooms: list[str], gap: float) -> float:
 
 
 def rows(container: str) -> list[tuple[list[str], float]]:
-    """Return the rooms of each layer, and what is between them, in rows that fit in a panel.
+    """Return the rooms of each layer, a row, and what is between them.
 
     They stand apart, or side by side where they may import each other.
     """
     found: list[tuple[list[str], float]] = []
     for layer in layers(container):
-        gap = 2 if ":" in layer else 8
-        fit: list[str] = []
-        for room in re.split(r" [|:] ", layer):
-            if room == "local":  # has a panel of its own
-                continue
-            if wide([*fit, room], gap) > PANEL - 4:
-                found.append((fit, gap))
-                fit = []
-            fit.append(room)
-        found.append((fit, gap))
+        rooms = re.split(r" [|:] ", layer)
+        # `local` has a panel of its own.
+        found.append(([room for room in rooms if room != "local"], 2 if ":" in layer else 8))
     return found
+
+
+# A row that went on below would look like two layers.
+PANEL = 16 + max(wide(*each) for name in CONTAINERS for each in rows(name))
+RIGHT = LEFT + PANEL + 108
+WIDTH = RIGHT + PANEL + LEFT
 
 
 def row(x: float, y: float, rooms: list[str], gap: float) -> list[str]:
@@ -120,7 +119,7 @@ def panel(x: float, y: float, container: str, title: str, height: float) -> list
 
 def drawing() -> str:
     """Return the whole drawing."""
-    client, local = rows("sandbox_api"), rows("sandbox_api.local")
+    client, local = map(rows, CONTAINERS)
     # Below the local sandbox's rooms there is room for a box.
     top, height = 96, 38 + max(len(client), len(local) + 2) * ROW + 8
     below = top + height + 40

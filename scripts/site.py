@@ -3,6 +3,9 @@
 Pages are put into a folder of their own first, with links that suit them: in the repository a
 page links to `../CHANGELOG.md`, on the site to `changelog.md`. The reference of HTTP gets its files
 there too, so that nothing is fetched when the site is read.
+
+Where the site is published is told by $SITE_URL, for the list of its pages, and for the page of
+addresses that are not there, whose links can't be relative.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sandbox_api.local.seen import BUNDLED, bundle
 
@@ -87,12 +91,19 @@ def gather(folder: Path) -> None:
     )
 
 
-def build(site: Path) -> int:
-    """Build the site into a folder, in place of what is there; return how it ended."""
+def build(site: Path, url: str = "") -> int:
+    """Build the site into a folder, in place of what is there; return how it ended.
+
+    It may be told the URL at which it will be.
+    """
+    url = url.rstrip("/") + "/"
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         gather(work / "docs")
-        shutil.copyfile(ROOT / "zensical.toml", work / "zensical.toml")
+        settings = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+        if url != "/":
+            settings = settings.replace("[project]", f"[project]\nsite_url = {json.dumps(url)}", 1)
+        (work / "zensical.toml").write_text(settings, encoding="utf-8")
         zensical = Path(sysconfig.get_path("scripts"), "zensical")
         command: list[str | Path] = [zensical, "build", "--strict"]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
@@ -104,6 +115,8 @@ def build(site: Path) -> int:
             return 1
         for page in (work / "site").rglob("*.html"):
             at = os.path.relpath(work / "site" / "assets" / "worker.js", page.parent)
+            if page.name == "404.html":  # is shown at any address
+                at = f"{urlsplit(url).path}{at}"
             text = page.read_text(encoding="utf-8")
             page.write_text(text.replace(FETCHED, at), encoding="utf-8")
         shutil.rmtree(site, ignore_errors=True)
@@ -116,7 +129,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="scripts.site")
     parser.add_argument("--to", type=Path, default=ROOT / "site", help="folder (default: site/)")
     options = parser.parse_args()
-    if code := build(options.to):
+    if code := build(options.to, os.environ.get("SITE_URL", "")):
         return code
     print(f"{os.path.relpath(options.to / 'index.html')} is the first page")
     return 0

@@ -1,7 +1,7 @@
 """Compare what users can see with the last release: `python -m scripts.surface [--base REVISION]`.
 
 Fails for each name, signature or type that changed against users and that `CHANGELOG.md` does not
-announce: in a line of its section Unreleased that says **Breaking:** and names it.
+announce: in a line that says **Breaking:** and names it, above the section of that release.
 """
 
 from __future__ import annotations
@@ -73,10 +73,16 @@ def retyped(old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
                 yield f"{name}.{key}", was, is_
 
 
-def announced(changelog: str) -> str:
-    """Return the lines of the next release that say what breaks."""
-    section = changelog.partition("## Unreleased")[2].partition("\n## ")[0]
-    entries = re.split(r"\n(?=\s*- )", section)
+def announced(changelog: str, base: str) -> str:
+    """Return the lines that say what breaks, of all sections above the one of a release.
+
+    Where none has its name, as of a commit, they are those of the first section.
+    """
+    _, *sections = re.split(r"^## ", changelog, flags=re.MULTILINE)
+    names = [re.split(r"[\s,]", section, maxsplit=1)[0] for section in sections]
+    name = base.removeprefix("v")
+    newer = sections[: names.index(name) if name in names else 1]
+    entries = [entry for section in newer for entry in re.split(r"\n(?=\s*- )", section)]
     return "\n".join(entry for entry in entries if "**Breaking:**" in entry)
 
 
@@ -113,7 +119,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         unpack(options.base, Path(folder))
         found = breakages(load(Path(folder)), load(ROOT))
-    told = announced((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    told = announced((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), options.base)
     lines = [line for name, line in found if name not in told]
     if lines:
         sys.exit(

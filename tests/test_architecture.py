@@ -14,7 +14,7 @@ PACKAGE = ROOT / "sandbox_api"
 ROOMS = [
     path.stem
     for path in [*PACKAGE.glob("*.py"), *(PACKAGE / "local").glob("*.py")]
-    if path.stem not in {"__init__", "__main__", "_version"}
+    if path.stem not in {"__init__", "__main__"}
 ]
 
 

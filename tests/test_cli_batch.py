@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox_api import Sandbox
-from sandbox_api.cli.batch import Request, run as run_batch
+from sandbox_api.cli.batch import Request, Summary, run as run_batch
 
 from .local.browser import browsing
 from .servers import RawServer, reply
@@ -23,10 +23,22 @@ from .test_cli import PROGRAM, run
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
     from pathlib import Path
 
 DONE = reply("200 OK", '{"status": 0, "execution": [], "total_time": 0.1}')
-SUMMARY = r"(\d+) jobs in [\d.]+ s: (\d+) passed, (\d+) failed, (\d+) timed out, (\d+) errors"
+SUMMARY = r"(\d+) jobs? in [\d.]+ s: (\d+) passed, (\d+) failed, (\d+) timed out, (\d+) errors?"
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [((), "0 jobs 0 errors"), (["error"], "1 job 1 error"), (["error"] * 2, "2 jobs 2 errors")],
+)
+def test_one_is_told_as_one(ends: Sequence[str], told: str) -> None:
+    summary = Summary()
+    for end in ends:
+        summary.add({"outcome": end, "seconds": 0.1})
+    assert " ".join(re.findall(r"\d+ (?:job|error)s?\b", str(summary))) == told
 
 
 def lines(text: str) -> list[dict[str, Any]]:

@@ -95,6 +95,19 @@ def test_links_lead_somewhere(site: Path) -> None:
     assert wrong == []
 
 
+def test_where_it_is_published_is_known_to_what_needs_it(tmp_path: Path) -> None:
+    assert scripts_site.build(tmp_path / "site", "https://example.org/sub") == 0
+    missing = Page(tmp_path / "site" / "404.html")
+    links = [each for each in missing.links + missing.loaded if not urlsplit(each).scheme]
+    assert links
+    for link in links:
+        path, _, _ = link.partition("#")
+        assert path.startswith("/sub/") or not path, link
+        assert (tmp_path / "site" / path.removeprefix("/sub/")).exists(), link
+    sitemap = (tmp_path / "site" / "sitemap.xml").read_text(encoding="utf-8")
+    assert "<loc>https://example.org/sub/cli.html</loc>" in sitemap
+
+
 def test_each_page_can_be_reached(tmp_path: Path) -> None:
     scripts_site.gather(tmp_path / "docs")
     pages = {path.relative_to(tmp_path / "docs").as_posix() for path in tmp_path.rglob("*.md")}
@@ -123,6 +136,10 @@ def test_the_architecture_is_drawn_as_it_is() -> None:
     rooms = [*drawing.layers("sandbox_api"), *drawing.layers("sandbox_api.local")]
     for room in re.findall(r"\w+", " ".join(rooms)):
         assert f">{room}</text>" in drawn or room == "local"
+    # Each layer is a row: the heights at which rooms stand are as many.
+    boxes = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" [^>]*class="room"', drawn)
+    heights = {(float(x) > drawing.RIGHT, y) for x, y in boxes}
+    assert len(heights) == len(rooms)
 
 
 def test_pictures_are_made_and_used() -> None:

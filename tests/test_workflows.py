@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -55,7 +56,7 @@ def test_changes_are_compared_with_the_last_release() -> None:
 
 def test_what_is_to_be_done_before_a_release_is_done_by_github() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    paragraph = page[page.index("Before a release") : page.index("GitHub runs all of them")]
+    paragraph = page[page.index("Before a release") : page.index("GitHub does all of it")]
     named = set(re.findall(r"`make ([a-z-]+)`", paragraph))
     matrix = yaml.safe_load(WORKFLOWS[-1].read_text(encoding="utf-8"))["jobs"]["more"]["strategy"]
     # Each Python is a job of its own there.
@@ -80,3 +81,29 @@ def test_nothing_is_run_but_what_runs_here() -> None:
     commands = [run for each in runs.values() for run in each]
     made = {run.removeprefix("make ") for run in commands if run.startswith("make ")}
     assert (made - {'"$TARGET"'}) | set(matrix) <= targets
+
+
+@pytest.mark.parametrize(
+    ("uid", "sudo", "how"), [(0, False, "apt-get"), (1, True, "sudo -n apt-get"), (1, False, "")]
+)
+def test_what_is_missing_is_installed_where_that_can_be(
+    uid: int, sudo: bool, how: str, tmp_path: Path
+) -> None:
+    programs = {
+        "make": 'echo "make $*"',
+        "id": f"echo {uid}",
+        "apt-get": 'echo "${SUDO}apt-get $*"',
+        "sudo": 'SUDO="sudo $1 "; export SUDO; shift; "$@"' if sudo else "exit 1",
+    }
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("bash", "sh", "env", "dirname", "true"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    done = subprocess.run(
+        [ROOT / ".ci" / "run"], env={"PATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("make test\n")
+    assert done.stdout.endswith("make test-cluster\n") == bool(how)
+    assert f"\n{how} install" in done.stdout if how else "\nNOT RUN" in done.stdout

@@ -93,6 +93,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _there(path: Path | None) -> Path | None:
+    # As `exists` does, which with `allow_dash` refuses `-` in typer 0.29.
+    if path is not None and str(path) != "-" and not path.exists():
+        raise typer.BadParameter(f"'{path}' does not exist")
+    return path
+
+
 @app.callback()
 def options(
     version: Annotated[
@@ -112,7 +119,7 @@ def execute(
     config: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
+            callback=_there,
             dir_okay=False,
             allow_dash=True,
             help="JSON to start from, as the API takes it; - is standard input.",
@@ -213,7 +220,7 @@ def batch(
         Path,
         typer.Argument(
             metavar="JOBS.jsonl|DIR",
-            exists=True,
+            callback=_there,
             allow_dash=True,
             help="Jobs, one a line, - for standard input; or a folder of submissions.",
         ),
@@ -228,7 +235,7 @@ def batch(
     config: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
+            callback=_there,
             dir_okay=False,
             allow_dash=True,
             help="For a folder: JSON to start from; - is standard input.",
@@ -425,7 +432,7 @@ def validate(
         Path,
         typer.Argument(
             metavar="CONFIG",
-            exists=True,
+            callback=_there,
             dir_okay=False,
             allow_dash=True,
             help="File of JSON; - is standard input.",

@@ -36,6 +36,7 @@ from .shared import (
     OVERLOADED,
     UNAVAILABLE,
     USAGE,
+    counted,
     fail,
     print_json,
     progress,
@@ -95,9 +96,9 @@ class Summary:
     def __str__(self) -> str:
         counts = self.outcomes
         text = (
-            f"{len(self.seconds)} jobs in {time.monotonic() - self._since:.1f} s: "
+            f"{counted(len(self.seconds), 'job')} in {time.monotonic() - self._since:.1f} s: "
             f"{counts['passed']} passed, {counts['failed']} failed, "
-            f"{counts['timed out']} timed out, {counts['error']} errors"
+            f"{counts['timed out']} timed out, {counted(counts['error'], 'error')}"
         )
         times = ", ".join(f"p{p} {self.percentile(p):.3f} s" for p in (50, 95, 99))
         return f"{text}; {times}" if self.seconds else text

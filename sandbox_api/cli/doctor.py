@@ -17,6 +17,7 @@ from .shared import print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+EXTRAS = {"dask": "distributed", "s3": "s3fs", "gs": "gcsfs", "verify": "schemathesis"}
 LOCAL = ("offapi", "platformdirs", "prometheus_client", "psutil", "python_multipart", "starlette")
 
 
@@ -49,7 +50,7 @@ def machine() -> Iterator[Finding]:
         yield Finding("note", "extra local", f"lacks {', '.join(missing)}", fix)
     else:
         yield Finding("ok", "extra local", "installed")
-    for extra, package in {"dask": "distributed", "s3": "s3fs", "gs": "gcsfs"}.items():
+    for extra, package in EXTRAS.items():
         try:
             yield Finding("ok", f"extra {extra}", f"{package} {version(package)}")
         except PackageNotFoundError:

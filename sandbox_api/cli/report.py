@@ -7,6 +7,8 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from .shared import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -128,7 +130,7 @@ def histogram(seconds: Sequence[float]) -> str:
     wide, most = WIDTH / BINS, max(bins)
     bars = [
         f'<rect x="{number * wide + 1:.1f}" y="{HEIGHT - tall:.1f}" width="{wide - 2:.1f}"'
-        f' height="{tall:.1f}" fill="#3b6fc2"><title>{found} jobs</title></rect>'
+        f' height="{tall:.1f}" fill="#3b6fc2"><title>{counted(found, "job")}</title></rect>'
         for number, found in enumerate(bins)
         for tall in [found / most * (HEIGHT - 10)]
     ]

@@ -42,6 +42,11 @@ def seconds(value: float) -> float:
     return value
 
 
+def counted(number: int, what: str) -> str:
+    """Return how many of something there are."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def told(error: Exception) -> str:
     """Return what went wrong, in the words of a shell where it is of the system."""
     if isinstance(error, OSError) and error.strerror:

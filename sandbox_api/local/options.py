@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from .private import UNISOLATED
 from .remote import Remote, Unreachable, open_store
 
 if TYPE_CHECKING:
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_STORAGE = "10G"
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+UNISOLATED = "Commands run WITHOUT ANY ISOLATION, with all that this account may do."
 
 # Shorter ones can be guessed.
 TOKEN_SIZE = 16

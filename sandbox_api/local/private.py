@@ -8,15 +8,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import warnings
 import weakref
 from pathlib import Path
 
 from .files import remove
 from .isolation import Isolation, probe
 from .work import let_in
-
-UNISOLATED = "Commands run WITHOUT ANY ISOLATION, with all that this account may do."
 
 # How long a private server may take to end, in seconds.
 LAST_BREATH = 10.0
@@ -30,8 +27,6 @@ class LocalServer:
     """
 
     def __init__(self, isolation: Isolation = "bubblewrap", image: str | None = None) -> None:
-        if isolation == "none":
-            warnings.warn(UNISOLATED, RuntimeWarning, stacklevel=2)
         self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
         try:
             let_in(self._folder)

@@ -424,6 +424,9 @@ def test_local_sandbox_that_can_not_isolate_says_how_to_mend_it(
         with pytest.raises(LocalSandboxError) as caught:
             make()
         assert isinstance(caught.value, RuntimeError)
+        # Not told twice.
+        assert caught.value.__suppress_context__
+        assert caught.value.__cause__ is None
         for words in (str(refusing), "apt install bubblewrap", "sysctl", 'isolation="none"'):
             assert words in str(caught.value)
 
@@ -434,6 +437,18 @@ def test_local_sandbox_without_isolation_has_to_be_asked_for_by_name() -> None:
         Sandbox.local(isolation="none") as sandbox,
     ):
         assert sandbox.execute({"commands": ["echo $((2+2))"]}).execution[0].stdout == "4"
+
+
+def test_warning_of_no_isolation_points_to_the_users_line() -> None:
+    async def main() -> None:
+        async with ASandbox.local(isolation="none"):
+            pass
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Sandbox.local(isolation="none").close()
+        asyncio.run(main())
+    assert [(each.category, each.filename) for each in caught] == [(RuntimeWarning, __file__)] * 2
 
 
 @pytest.mark.parametrize("proxied", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -52,14 +53,29 @@ def test_nothing_broke() -> None:
 
 
 def test_what_is_announced() -> None:
-    told = announced(
+    text = (
         "# Changelog\n\n## Unreleased\n\n- `A.a` is new.\n- **Breaking:** `B.b`\n  is gone.\n"
-        "\n### Server\n\n- **Breaking:** `C.c` is gone.\n\n## 1.0\n\n- **Breaking:** `D.d`\n"
+        "\n### Server\n\n- **Breaking:** `C.c` is gone.\n\n## 1.0.0\n\n- **Breaking:** `D.d`\n"
     )
-    assert "B.b" in told
-    assert "C.c" in told
-    assert "A.a" not in told
-    assert "D.d" not in told
+    # Before a release, the section has its name.
+    for changelog in (text, text.replace("Unreleased", "2.0.0, of today")):
+        for base in ("v1.0.0", "HEAD"):
+            told = announced(changelog, base)
+            assert "B.b" in told
+            assert "C.c" in told
+            assert "A.a" not in told
+            assert "D.d" not in told
+
+
+def test_all_that_is_above_the_last_release_is_announced() -> None:
+    text = "\n".join(
+        f"## {name}\n\n- **Breaking:** `{name}`\n"
+        for name in ("Unreleased", "2.0.0", "1.0.0.1", "1.0.0, of 2026", "1.0.0rc1")
+    )
+    told = announced(text, "v1.0.0")
+    assert re.findall(r"`(.*)`", told) == ["Unreleased", "2.0.0", "1.0.0.1"]
+    assert re.findall(r"`(.*)`", announced(text, "main")) == ["Unreleased"]
+    assert announced("# Changelog\n", "v1.0.0") == ""
 
 
 def test_revision_that_is_not_there() -> None:

@@ -308,6 +308,29 @@ def test_nothing_else_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
+def test_server_has_classes_that_stand_in_place_of_the_real_ones(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.Sandbox", server.sandbox)
+    monkeypatch.setattr(f"{__name__}.ASandbox", server.asandbox)
+
+    async def main() -> None:
+        async with ASandbox.local(30, isolation="podman", image="mine") as sandbox:
+            assert isinstance(sandbox, FakeASandbox)
+            assert (await sandbox.execute(RUN)).ok
+            assert sandbox.total == 30
+
+    with Sandbox.local(30, isolation="none", retries=1) as sandbox:
+        assert isinstance(sandbox, FakeSandbox)
+        assert sandbox.execute(RUN).ok
+        assert sandbox.timeout == 30
+    with Sandbox("http://other.test") as sandbox:
+        assert repr(sandbox) == "<FakeSandbox http://other.test>"
+        assert sandbox.execute(RUN).ok
+    asyncio.run(main())
+    assert len(server.calls) == 3
+
+
 def test_many_executions_on_threads(sandbox: Sandbox, server: FakeServer) -> None:
     server.always(lambda call: call.config["commands"][0])
     jobs = [{"commands": [f"job {number}"]} for number in range(5)]
