@@ -92,7 +92,7 @@ def test_interrupted_on_a_terminal(raw_server: RawServer, tmp_path: Path) -> Non
     child = on_terminal("batch", jobs, *options)
     child.expect("1/9")
     child.sendintr()
-    child.expect("1 jobs in .* 1 passed")
+    child.expect("1 job in .* 1 passed")
     child.expect("--resume")
     assert exit_code(child) == 130
 
