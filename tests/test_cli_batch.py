@@ -318,7 +318,7 @@ def test_interrupted_while_a_result_is_written(
     # What had ended meanwhile is there too, and no more are begun.
     written = len(lines(output.read_text()))
     assert 1 <= written < 20
-    assert capsys.readouterr().err.startswith(f"{written} jobs")
+    assert capsys.readouterr().err.startswith(f"{written} job")
 
 
 @pytest.mark.parametrize(
