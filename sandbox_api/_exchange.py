@@ -280,7 +280,7 @@ class Exchange(Generic[T]):
     def _failed(self, error: Exception) -> SandboxFailure:
         place = self.place
         if isinstance(error, (Overdue, httpx.TimeoutException)):
-            bound = f"{self.total:g} seconds" if self.total else "the time-outs given"
+            bound = f"{self.total:g} s" if self.total else "the time-outs given"
             return TimedOut(f"{place}: no complete reply within {bound}; timed out {phase(error)}")
         if isinstance(error, httpx.DecodingError):
             return InvalidReply(f"{place}: the reply can't be decoded: {error}")

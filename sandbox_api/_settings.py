@@ -10,7 +10,7 @@ import re
 import ssl
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import httpx
 from attrs import frozen
@@ -109,7 +109,7 @@ class Settings:
         Raises:
             InvalidURL: the URL can not be used, or there is none.
             TypeError: the URL is no text, there is no such option, it does not go with that
-                client, hooks are of the other flavour, or `auth` is none.
+                client, hooks are of the other flavour, or an option is of the wrong kind.
             ValueError: a header can't be sent, or `retries` is negative.
         """
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
@@ -121,11 +121,6 @@ class Settings:
             raise TypeError(
                 f"http_client must be an httpx.{kind.__name__}, not {type(given).__name__}"
             )
-        verify: Any = options.get("verify", True)
-        if not isinstance(verify, (bool, str, os.PathLike, ssl.SSLContext)):
-            raise TypeError(
-                f"verify must be True, False, a path or an ssl.SSLContext, not {verify!r}"
-            )
         if url is None:
             url = os.environ.get("SANDBOX_URL") or None
         if url is None:
@@ -135,7 +130,7 @@ class Settings:
             )
         url = url_text(url)
         check_hooks(options.get("hooks", {}), awaited=awaited)
-        check_auth(options.get("auth"))
+        check_kinds(options)
         headers = sendable_headers(options.get("headers", {}), "headers")
         sendable_headers(options.get("cookies", {}), "cookies")
         base_url, socket = parse_url(url)
@@ -223,7 +218,7 @@ class Settings:
     def _context(self) -> ssl.SSLContext:
         verify: Any = self.options.get("verify", True)
         cert: Any = self.options.get("cert")
-        chain: list[Any] = [cert] if is_path(cert) else [*(cert or ())]
+        chain = [cert] if is_path(cert) else parts(cert)
         for path in (verify, *chain[:2]):
             # OpenSSL does not tell which one is missing.
             if is_path(path) and not os.path.exists(path):  # noqa: PTH110
@@ -298,21 +293,39 @@ def merged(headers: Mapping[str, str], more: Mapping[str, str]) -> httpx.Headers
     return result
 
 
-def check_auth(auth: Any) -> None:
-    """Refuse what httpx can't authenticate with, whose own message would show the secret.
+def check_kinds(options: ClientOptions) -> None:
+    """Refuse what httpx can't use, whose own messages come late, and may show a secret.
 
     Raises:
-        TypeError: it is nothing of that.
+        TypeError: an option is of the wrong kind.
     """
-    if isinstance(auth, tuple):
-        fits = [isinstance(each, (str, bytes)) for each in cast("Any", auth)] == [True, True]
-    else:
-        fits = auth is None or isinstance(auth, httpx.Auth) or callable(auth)
-    if not fits:
-        kind = "another tuple" if isinstance(auth, tuple) else type(auth).__name__
+    given: dict[str, Any] = {"verify": True, **options}
+    verify, cert, proxy, auth = map(given.get, ["verify", "cert", "proxy", "auth"])
+    if not (is_path(verify) or isinstance(verify, (bool, ssl.SSLContext))):
+        raise TypeError(f"verify must be True, False, a path or an ssl.SSLContext, not {verify!r}")
+    files = parts(cert)
+    if not (
+        cert is None or is_path(cert) or (len(files) in {2, 3} and all(map(is_path, files[:2])))
+    ):
+        raise TypeError(f"cert must be a path or a tuple of two or three, not {kind_of(cert)}")
+    if not (proxy is None or isinstance(proxy, (str, httpx.URL, httpx.Proxy))):
+        raise TypeError(f"proxy must be a URL or an httpx.Proxy, not {kind_of(proxy)}")
+    pair = [isinstance(each, (str, bytes)) for each in parts(auth)] == [True, True]
+    if not (auth is None or isinstance(auth, httpx.Auth) or callable(auth) or pair):
         raise TypeError(
-            f"auth must be a tuple of user and password, an httpx.Auth or a function, not {kind}"
+            "auth must be a tuple of user and password, an httpx.Auth or a function, not "
+            f"{kind_of(auth)}"
         )
+
+
+def parts(value: Any) -> list[Any]:
+    """Return what is in a tuple; nothing of another value."""
+    return [*value] if isinstance(value, tuple) else []
+
+
+def kind_of(value: object) -> str:
+    """Return how to name a value that is of the wrong kind, and may be a secret."""
+    return "another tuple" if isinstance(value, tuple) else type(value).__name__
 
 
 def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:

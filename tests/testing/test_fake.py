@@ -172,7 +172,7 @@ def test_endpoints_of_ones_own(sandbox: Sandbox, server: FakeServer) -> None:
         (httpx.Response(503, text="busy"), Sandbox503, "busy"),
         (ConnectionFailed, ConnectionFailed, "can't be reached"),
         (ConnectionFailed("mine"), ConnectionFailed, "can't be reached"),
-        (TimedOut, TimedOut, "no complete reply within 60 seconds"),
+        (TimedOut, TimedOut, "no complete reply within 60 s;"),
         (InvalidReply, InvalidReply, "must be JSON"),
         (httpx.RemoteProtocolError, ConnectionFailed, "hung up"),
         (httpx.ReadError("broken"), ConnectionFailed, "broken"),
