@@ -10,12 +10,11 @@ from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import httpx
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 from ._exchange import LONGEST_WAIT, MOST_WAIT, NEVER_CONNECTED, NOT_STARTED, retry_after
 from ._results import ExecutionResult, bind
 from .batch import Job, JobResult, Progress
-from .environment import open_environment
 from .exceptions import SandboxError
 
 if TYPE_CHECKING:
@@ -85,9 +84,9 @@ class Run:
 class Batch(Generic[E]):
     """Jobs, and all that is decided about them. Whoever drives it waits, and runs them.
 
-    As long as it is `going`: start what `starts()` yields, pass on what `results()` yields, wait
-    for one to end, or for as long as `pause()` says, and tell `end()`; at last, `rest()` and
-    `close()`.
+    As long as it is `going`: start what `starts()` yields, be it read or `unread()`, pass on what
+    `results()` yields, wait for one to end, or for as long as `pause()` says, and tell `end()`; at
+    last, `rest()` and `close()`.
 
     Raises:
         ValueError: `concurrency` is not positive.
@@ -173,6 +172,12 @@ class Batch(Generic[E]):
                 return 0.0
         return None if self._running else 0.0
 
+    def unread(self, run: Run, error: Exception) -> None:
+        """Take note of a job that can't be started, for its files can't be read."""
+        self._running.discard(run)
+        run.attempts = 0
+        self._answered(run, Answer(None, error, 0.0))
+
     def end(self, run: Run, answer: Answer) -> None:
         """Take note of how an attempt ended."""
         self._running.discard(run)
@@ -225,7 +230,7 @@ class Batch(Generic[E]):
         return self._ordered and self._begun - self._in_order >= AHEAD * self._most
 
     def _following(self) -> Run | None:
-        """Return a job that was not begun yet; None where there is none, or it can't be read."""
+        """Return a job that was not begun yet, if there is one."""
         if self._exhausted or self._is_ahead():
             return None
         try:
@@ -238,13 +243,7 @@ class Batch(Generic[E]):
             self._failure = error  # once what runs has ended
             return None
         self._begun += 1
-        run = Run(index, job(index, item))
-        try:
-            run.job = repeatable(run.job)
-        except Exception as error:
-            self._answered(run, Answer(None, error, 0.0))  # which is yielded before others begin
-            return None
-        return run
+        return Run(index, job(index, item))
 
     def _lower(self, run: Run, answer: Answer, now: float) -> None:
         """Have fewer jobs at once, unless this one was sent before that was last done."""
@@ -307,11 +306,3 @@ def job(index: int, item: Any) -> Job:
             return Job(index, config, environ)
         case _:
             return Job(index, item)
-
-
-def repeatable(given: Job) -> Job:
-    """Return a job that can be sent twice, and to another process: its files are no stream."""
-    if not hasattr(given.environ, "read"):
-        return given
-    with open_environment(given.environ) as stream:  # type: ignore[arg-type]
-        return evolve(given, environ=stream.read())

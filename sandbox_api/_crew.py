@@ -20,6 +20,7 @@ from attrs import evolve
 
 from ._batch import Answer, failed
 from ._suspending import in_asyncio
+from .environment import open_environment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +39,19 @@ FAREWELL = 1.0
 
 # How many jobs there may be at once in this process: so many connections a client makes.
 MOST_HERE = 100
+
+
+def is_stream(job: Job) -> bool:
+    """Tell whether the files of a job are a stream, which can be read just once."""
+    return hasattr(job.environ, "read")
+
+
+def repeatable(job: Job) -> Job:
+    """Return a job that can be sent twice, and to another process: its files are no stream."""
+    if not is_stream(job):
+        return job
+    with open_environment(job.environ) as stream:  # type: ignore[arg-type]
+        return evolve(job, environ=stream.read())
 
 
 def attempt(sandbox: Sandbox, job: Job) -> Answer:

@@ -368,7 +368,7 @@ class ASandbox:
             2 4
         """
         from ._batch import Batch
-        from ._crew import MOST_HERE, Tasks, submitter, workers
+        from ._crew import MOST_HERE, Tasks, is_stream, repeatable, submitter, workers
 
         if concurrency is None:
             if executor is None or self._server is None:
@@ -394,6 +394,12 @@ class ASandbox:
         try:
             while batch.going:
                 for run in batch.starts():
+                    try:  # here, for the next job may close this one's files
+                        if is_stream(run.job):
+                            run.job = await apart(repeatable, run.job)
+                    except Exception as error:
+                        batch.unread(run, error)
+                        break  # so that it is yielded before others begin
                     crew.start(run)
                 for done in batch.results():
                     yield done

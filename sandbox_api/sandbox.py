@@ -336,7 +336,7 @@ class Sandbox:
             2 4
         """
         from ._batch import Batch
-        from ._crew import MOST_HERE, Futures, Threads, submitter, workers
+        from ._crew import MOST_HERE, Futures, Threads, repeatable, submitter, workers
 
         if concurrency is None:
             if executor is None or self._server is None:
@@ -364,6 +364,11 @@ class Sandbox:
         try:
             while batch.going:
                 for run in batch.starts():
+                    try:  # here, for the next job may close this one's files
+                        run.job = repeatable(run.job)
+                    except Exception as error:
+                        batch.unread(run, error)
+                        break  # so that it is yielded before others begin
                     crew.start(run)
                 yield from batch.results()
                 ended.extend(crew.wait(batch.pause()))

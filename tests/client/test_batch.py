@@ -321,6 +321,46 @@ def test_jobs_that_can_not_be_read_are_yielded_before_others_are_taken(
     cast("Any", results).close()
 
 
+def test_files_that_are_closed_when_the_next_job_is_taken(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    raw_server.answer = DONE
+
+    def jobs() -> Iterator[Any]:
+        for number in range(3):
+            with tgz({"number": str(number)}) as stream:
+                yield TRUE, stream
+
+    found = connect(raw_server.url).execute_many(jobs(), concurrency=3)
+    assert [done.outcome for done in found] == ["passed"] * 3
+
+
+def test_reading_the_files_of_jobs_does_not_hold_up_the_event_loop(
+    run: Callable[..., Any], raw_server: RawServer
+) -> None:
+    raw_server.answer = DONE
+    started, released = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            started.set()
+            assert released.wait(10)
+            return super().read(size)
+
+    async def release() -> None:
+        await anyio.to_thread.run_sync(started.wait, 10)
+        released.set()
+
+    async def main() -> None:
+        async with ASandbox(raw_server.url) as sandbox, anyio.create_task_group() as group:
+            group.start_soon(release)
+            files = Slow(tgz({"a": "1"}).read())
+            results = [done async for done in sandbox.execute_many([(TRUE, files)], concurrency=1)]
+            assert [done.outcome for done in results] == ["passed"]
+
+    run(main)
+
+
 def test_what_was_done_is_not_kept(
     connect: Callable[..., Sandbox], raw_server: RawServer, busy: Busy
 ) -> None:
