@@ -36,6 +36,6 @@ def deprecate(name: str, *, instead: str, gone: str) -> None:
 def users_level() -> int:
     """Return the level, for a warning of the caller's, of the code that uses this package."""
     level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("sandbox_api."):
+    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith("sandbox_api."):
         level, frame = level + 1, frame.f_back
     return level

