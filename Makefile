@@ -116,4 +116,4 @@ bench: $(READY) ## Measure beside the old client, for docs/performance.md: make 
 	@$(BIN)/python -m scripts.bench $(OPTIONS)
 
 clean: ## Remove what the other targets made
-	@rm -rf $(VENV) .nox .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage* dist site
+	@rm -rf $(VENV) .nox .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .coverage* dist site

@@ -19,6 +19,7 @@ import anyio.to_thread
 from attrs import evolve
 
 from ._batch import Answer, failed
+from ._pool import LIMIT
 from ._suspending import in_asyncio
 from .environment import open_environment
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 FAREWELL = 1.0
 
 # How many jobs there may be at once in this process: so many connections a client makes.
-MOST_HERE = 100
+MOST_HERE = LIMIT
 
 
 def is_stream(job: Job) -> bool:

@@ -201,7 +201,7 @@ class TimedBackend(httpcore.NetworkBackend):
                 stream.cut()
 
     def abandon(self) -> None:
-        """Close all connections in this process only, and whatever is locked."""
+        """Close all connections in this process only, whoever holds a lock."""
         for stream in [*self.streams]:
             stream.abandon()
 

@@ -1,4 +1,4 @@
-"""Each operation as a value: what to send, and what to make of the answer. No I/O."""
+"""Each operation as a value: what to send, and what to make of the answer. Sends nothing."""
 
 from __future__ import annotations
 
@@ -176,7 +176,6 @@ def request(
     params: Mapping[str, Any] | None,
     parse: Callable[[httpx.Response], T],
 ) -> Call[T]:
-
     if json is not None and (fields or files):
         raise TypeError("a request has one body: give json, or fields and files")
     shown = re.split("[?#]", path)[0]

@@ -114,7 +114,7 @@ class Pool:
             connection.cut()
 
     def abandon(self) -> None:
-        """Close all connections in this process only, and whatever is locked."""
+        """Close all connections in this process only, whoever holds a lock."""
         for connection in self._connections.copy():
             connection.close()
 

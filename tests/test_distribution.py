@@ -23,7 +23,7 @@ SOURCES = [
 
 
 # What may lie about there, and does not belong in it.
-LITTER = ("site/index.html", "dist/old.whl", ".hypothesis/constants")
+LITTER = ("site/index.html", "dist/old.whl", ".hypothesis/constants", ".import_linter_cache/x.json")
 
 
 def build(folder: Path, umask: int, moment: int) -> Path:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 import typer.core
 
+from sandbox_api._local import Isolation  # noqa: TC001 (typer asks for it)
+
 from .shared import (
     FAILED,
     TIMED_OUT,
@@ -525,7 +527,7 @@ def serve(
         ),
     ] = None,
     isolation: Annotated[
-        Literal["bubblewrap", "podman", "docker", "none"],
+        Isolation,
         typer.Option(help='How to shut commands in; "none" is for commands you trust as yourself.'),
     ] = "bubblewrap",
     image: Annotated[

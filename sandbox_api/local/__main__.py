@@ -6,8 +6,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 from . import serve
+from .isolation import Isolation
+from .journal import LogFormat
 from .options import MAX_STORAGE, SettingError
 from .server import serve_parent
 
@@ -21,13 +24,12 @@ def main() -> int:
     parser.add_argument("--data", help="folder or URL of environments; default: the user's")
     parser.add_argument("--max-storage", default=MAX_STORAGE, help="most that environments take")
     parser.add_argument("--token", help="what requests must carry; safer set as SANDBOX_TOKEN")
-    ways = ["bubblewrap", "podman", "docker", "none"]
-    parser.add_argument("--isolation", choices=ways, default="bubblewrap")
+    parser.add_argument("--isolation", choices=get_args(Isolation), default="bubblewrap")
     parser.add_argument("--image", help="what containers of podman or docker are made of")
     parser.add_argument("--network", action="store_true", help="let commands use the network")
     parser.add_argument("--slots", type=int, help="executions at once; default: two a core")
     parser.add_argument("--wait", type=float, help="seconds that others wait; default: 2")
-    parser.add_argument("--log-format", choices=["text", "json", "none"], default="text")
+    parser.add_argument("--log-format", choices=get_args(LogFormat), default="text")
     parser.add_argument("--private", type=Path, help=argparse.SUPPRESS)
     options = vars(parser.parse_args())
     private = options.pop("private")

@@ -11,7 +11,7 @@ import tarfile
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from .files import FILE, LINKS, open_anyway, open_folder
-from .isolation import HOME
+from .layout import HOME
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -220,7 +220,7 @@ def is_driver(pid: int) -> bool:
         return False
 
 
-def probe(name: Engine, image: str, work: Path, limits: Limits, *, network: bool) -> Containers:
+def probe(name: Engine, image: str, work: Path, limits: Limits) -> Containers:
     """Return an isolator by containers that really works below the folder work."""
 
     def refuse(reason: str, remedy: str = "") -> IsolationError:
@@ -253,10 +253,10 @@ def probe(name: Engine, image: str, work: Path, limits: Limits, *, network: bool
         f"{name} {version}",
         name=name,
         account=NOBODY if os.geteuid() == 0 else None,
-        network=network,
+        network=limits.network,
         engine=engine,
         image=image,
-        options=(*common(name, limits, etc, folders, network=network), *options),
+        options=(*common(name, limits, etc, folders), *options),
         bounds=(
             *("--memory", str(limits.memory), "--memory-swap", str(limits.memory)),
             # The driver counts too.
@@ -294,9 +294,7 @@ def account(name: Engine, *, rootless: bool) -> tuple[int, list[str]]:
     return user, ["--user", f"{user}:{os.getegid()}"]
 
 
-def common(
-    name: Engine, limits: Limits, etc: Path, folders: Iterable[str], *, network: bool
-) -> list[str]:
+def common(name: Engine, limits: Limits, etc: Path, folders: Iterable[str]) -> list[str]:
     """Return the options that are the same for all containers of this server.
 
     Commands may write to folders, which are in memory.
@@ -312,7 +310,7 @@ def common(
         *("--label", f"{LABEL}={this_server()}", "--log-driver", "none", "--no-healthcheck"),
         # Else the engine would first ask kindly, and wait.
         *("--stop-signal", "KILL"),
-        *("--hostname", "sandbox", "--network", "host" if network else "none"),
+        *("--hostname", "sandbox", "--network", "host" if limits.network else "none"),
         *("--ipc", "private", "--cgroupns", "private"),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         # Podman would have folders in memory in more places, and take more than it may.

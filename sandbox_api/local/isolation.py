@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from . import cgroups, containers, seccomp
 from .cell import (
@@ -31,13 +31,13 @@ from .cell import (
     kill,
     numbered,
 )
-from .layout import CONTROL, HOME, NOBODY, PATH, Tree, fresh, make_tree, namespaces
+from .layout import CONTROL, HOME, NOBODY, Tree, fresh, make_tree, namespaces
 from .limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-__all__ = ["CONTROL", "HOME", "PATH", "Bubblewrap", "Isolation", "IsolationError", "probe"]
+__all__ = ["Bubblewrap", "Isolation", "IsolationError", "probe"]
 
 Isolation = Literal["bubblewrap", "podman", "docker", "none"]
 
@@ -207,36 +207,31 @@ def probe(
     *,
     image: str | None = None,
     limits: Limits | None = None,
-    network: bool = False,
 ) -> Isolator:
     """Return the way of isolating that was asked for, after trying it below the folder work.
 
-    Containers are made of image, if one is given. With network, commands may use the host's. Take
-    about 30 ms, and up to some seconds with containers. Raise IsolationError when it does not work,
-    and ValueError for an unknown name, or an image where none is used.
+    Containers are made of image, if one is given. Take about 30 ms, and up to some seconds with
+    containers. Raise IsolationError when it does not work, and ValueError for an unknown name, or
+    an image where none is used.
     """
-    if isolation not in ("bubblewrap", "podman", "docker", "none"):
-        raise ValueError(
-            f'isolation must be "bubblewrap", "podman", "docker" or "none", not {isolation!r}'
-        )
+    if isolation not in get_args(Isolation):
+        *others, last = (f'"{each}"' for each in get_args(Isolation))
+        raise ValueError(f"isolation must be {', '.join(others)} or {last}, not {isolation!r}")
     if image is not None and isolation not in containers.ENGINES:
         raise ValueError(f'isolation="{isolation}" uses no image; "podman" and "docker" do')
     if sys.platform != "linux":
         raise IsolationError(f"it needs Linux, and this is {sys.platform}", LINUX)
     limits = limits or Limits()
-    network = network or limits.network
     if isolation == "podman" or isolation == "docker":
         image = containers.IMAGE if image is None else image
-        return containers.probe(isolation, image, work, limits, network=network)
+        return containers.probe(isolation, image, work, limits)
     mounts = cgroups.find(limits)
     if isolation == "none":
         return Unisolated(mounts=mounts)
-    return probe_bubblewrap(work, limits, mounts, network=network)
+    return probe_bubblewrap(work, limits, mounts)
 
 
-def probe_bubblewrap(
-    work: Path, limits: Limits, mounts: cgroups.Mounts | None, *, network: bool
-) -> Bubblewrap:
+def probe_bubblewrap(work: Path, limits: Limits, mounts: cgroups.Mounts | None) -> Bubblewrap:
     """Return the best isolator by bubblewrap that really works."""
     bwrap = find_bwrap()
     try:
@@ -250,10 +245,10 @@ def probe_bubblewrap(
         version.strip(),
         account=NOBODY if os.geteuid() == 0 else None,
         mounts=mounts,
-        network=network,
+        network=limits.network,
         bwrap=bwrap,
-        tree=make_tree(work / "root", network=network),
-        namespaces=(*namespaces(help_text), *(["--share-net"] if network else [])),
+        tree=make_tree(work / "root", network=limits.network),
+        namespaces=(*namespaces(help_text), *(["--share-net"] if limits.network else [])),
         fresh=tuple(fresh(help_text, limits.scratch)),
         filter=seccomp.program(platform.machine()),
     )

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from sandbox_client import SERVER_VERSION
 
+from .api import READ
 from .journal import Recent, log_json, log_text
 from .metrics import CONTENT_TYPE, Metrics
 from .responses import page
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .api import Api, Way
     from .journal import LogFormat, Record
 
-READ = ("GET", "HEAD", "OPTIONS")
 HERE = Path(__file__).with_name("page")
 
 # Everything comes from this server, and nothing is run that is written into a page.
@@ -104,8 +104,7 @@ class Seen:
         )
 
     async def _description(self, _: Request) -> Response:
-        found = await to_thread.run_sync(description)
-        return page(404) if found is None else JSONResponse(found)
+        return JSONResponse(await to_thread.run_sync(description))
 
     async def _page(self, request: Request) -> Response:
         # Programs find the real server's answer; only browsers ask for HTML by name.
@@ -143,11 +142,9 @@ def bundle() -> Path:
     return Path(spec.origin).parent
 
 
-def description() -> dict[str, Any] | None:
-    """Return the description of what this server has, or None when it is not installed."""
+def description() -> dict[str, Any]:
+    """Return the description of what this server has."""
     file = resources.files("sandbox_client") / "openapi.json"
-    if not file.is_file():
-        return None
     whole: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     # Not the add-on that only some real servers carry; and wherever this one is reached.
     whole["tags"] = [tag for tag in whole["tags"] if tag["name"] != "loader"]

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from .archive import CHUNK, NAME_SIZE, PASSES, ArchiveError
 from .files import FOLDER
-from .isolation import HOME
+from .layout import HOME
 from .limits import MIB, Limits
 
 if TYPE_CHECKING:

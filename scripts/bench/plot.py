@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 # Of the Okabe-Ito palette, which those who see fewer colours tell apart, too.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"]
-GREY = "#777"
 
 LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT = 70, 20, 40, 50, 720, 400
 

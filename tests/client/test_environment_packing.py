@@ -781,11 +781,10 @@ def test_what_is_no_archive(data: bytes, target: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "9", "9999999 a=b\n", "0 a=b\n", "-6 a=b\n", "5 ab\n", "6 a=bc", "11 size=-1\n"]
+    "text", ["9", "9999999 a=b\n", "0 a=b\n", "-6 a=b\n", "5 ab\n", "6 a=bc", "11 size=-1\n"]
 )
 def test_damaged_extended_headers(text: str, target: Path) -> None:
-    if text:
-        refused(archive(pax(text), member("a")), target, "one of its headers is damaged")
+    refused(archive(pax(text), member("a")), target, "one of its headers is damaged")
 
 
 def test_checksum_is_checked(target: Path) -> None:
