@@ -24,12 +24,13 @@ PROGRAM = Path(sysconfig.get_path("scripts"), "sandbox-api")
 
 
 def run(
-    *arguments: str | Path, stdin: str = "", **environment: str
+    *arguments: str | Path, stdin: str = "", cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the program, with little but what is given in its environment."""
     return subprocess.run(
         [PROGRAM, *arguments],
         input=stdin,
+        cwd=cwd,
         env={**BARE, "COLUMNS": "100", **environment},
         capture_output=True,
         text=True,
@@ -112,13 +113,28 @@ def test_executions_that_the_sandbox_ended(raw_server: RawServer) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [("503 Service Unavailable", 75), ("400 Bad Request", 1), ("500 Internal Server Error", 1)],
+    [("503 Service Unavailable", 75), ("400 Bad Request", 2), ("500 Internal Server Error", 1)],
 )
 def test_server_that_answers_an_error(status: str, code: int, raw_server: RawServer) -> None:
     raw_server.answer = reply(status, "its own words")
     done = run("execute", "true", SANDBOX_URL=raw_server.url)
     assert done.returncode == code
     assert done.stderr == f"sandbox-api: POST {raw_server.url}/execute/: {status}: its own words\n"
+
+
+def test_url_that_is_empty() -> None:
+    done = run("execute", "--url", "", "true")
+    assert "the sandbox's URL '' has no scheme" in done.stderr
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert run("execute", "true", SANDBOX_URL="").returncode == 0  # is as if there were none
+
+
+def test_token_that_is_missing(raw_server: RawServer) -> None:
+    raw_server.answer = reply("401 Unauthorized", b"")
+    done = run("specs", "--url", raw_server.url)
+    assert done.stderr.endswith(": 401 Unauthorized; set SANDBOX_TOKEN to what it demands\n")
+    assert done.returncode == 1
+    assert "server\tdemands a token\t" in run("doctor", "--url", raw_server.url).stdout
 
 
 def test_server_that_is_not_there() -> None:
@@ -193,12 +209,31 @@ def test_output_that_can_not_be_written(sandbox_url: str, tmp_path: Path) -> Non
             text=True,
             check=False,
         )
-    assert (done.stderr, done.returncode) == ("sandbox-api: No space left on device\n", 1)
+        helped = subprocess.run(
+            [PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    for each in (done, helped):
+        assert (each.stderr, each.returncode) == ("sandbox-api: No space left on device\n", 1)
     with Sandbox(sandbox_url) as sandbox:
         uuid = str(sandbox.store({"a": "b"}).uuid)
     missing = tmp_path / "none" / "a"
     done = run("download", uuid, "a", "-o", missing, SANDBOX_URL=sandbox_url)
     assert done.stderr == f"sandbox-api: {missing}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_that_are_closed(closed: str, sandbox_url: str, tmp_path: Path) -> None:
+    def code(*arguments: str) -> int:
+        command = f'"$@" {closed}'
+        return subprocess.run(
+            ["bash", "-c", command, "", PROGRAM, *arguments], env=BARE, cwd=tmp_path, check=False
+        ).returncode
+
+    assert code("execute", "exit 3") == 3
+    assert code("specs", "--url", sandbox_url) == 0
+    assert code("doctor", "--url", sandbox_url) == 0
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    assert code("batch", "in", "true", "--url", sandbox_url) == 0
 
 
 def test_interrupted_before_it_began() -> None:

@@ -93,6 +93,19 @@ def test_jobs_from_a_file(sandbox_url: str, tmp_path: Path) -> None:
     assert human.returncode == 0
 
 
+@pytest.mark.parametrize(
+    "same", [["--html", "./jobs"], ["-o", "jobs"], ["-o", "out", "--html", "link"]]
+)
+def test_files_that_are_the_same(same: list[str], tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_text('{"commands": ["true"]}')
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    done = run("batch", "jobs", *same, cwd=tmp_path)
+    told = "sandbox-api: the jobs, the results (-o) and the report (--html) must be three files\n"
+    assert (done.stderr, done.returncode) == (told, 2)
+    assert (tmp_path / "jobs").read_text() == '{"commands": ["true"]}'
+    assert not (tmp_path / "out").exists()
+
+
 def test_folder_of_submissions(sandbox_url: str, tmp_path: Path) -> None:
     for name in ("alice", "bob"):
         (tmp_path / "in" / name).mkdir(parents=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line."""
+    open_streams()
     try:
         from .app import app
     except ModuleNotFoundError as error:
@@ -15,4 +17,16 @@ def main() -> None:
         sys.exit("The command line needs one more package: pip install 'sandbox-api[cli]'")
     except KeyboardInterrupt:
         sys.exit(130)
-    app()
+    try:
+        app()
+    except OSError as error:  # help that can't be written
+        sys.exit(f"sandbox-api: {error.strerror}")
+
+
+def open_streams() -> None:
+    """Open standard streams that are closed, as in daemons, before other files get their places."""
+    for number, name in enumerate(["stdin", "stdout", "stderr"]):
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            file = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115
+            setattr(sys, name, file)

@@ -245,6 +245,9 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
         fail(f"{request.jobs} has no folders, of which each would be a job", USAGE)
     if not whole_folder and (request.config or request.base):
         fail("commands, --config and --base are for a folder: in a file, each job has them", USAGE)
+    files = [each.resolve() for each in (request.jobs, request.output, request.html) if each]
+    if len({*files}) < len(files):
+        fail("the jobs, the results (-o) and the report (--html) must be three files", USAGE)
     if request.resume and request.output is None:
         fail("--resume needs the file of the results: -o", USAGE)
     with contextlib.ExitStack() as stack:

@@ -9,7 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sandbox_api import LocalSandboxError, Sandbox, SandboxError, SandboxFailure, __version__
+from sandbox_api import (
+    LocalSandboxError,
+    Sandbox,
+    Sandbox401,
+    SandboxError,
+    SandboxFailure,
+    __version__,
+)
 from sandbox_api._local import missing
 
 from .shared import print_table
@@ -113,6 +120,8 @@ def reached(url: str, timeout: float) -> Finding:
     try:
         with Sandbox(url, timeout, retries=0) as sandbox:
             return Finding("ok", str(sandbox), f"version {sandbox.server_version()}")
+    except Sandbox401 as error:
+        return Finding("bad", "server", "demands a token", f"{error}; set SANDBOX_TOKEN")
     except (SandboxError, SandboxFailure) as error:
-        fix = f"{error}; check --url and SANDBOX_TOKEN"
+        fix = f"{error}; check --url"
         return Finding("bad", "server", "does not answer", fix)

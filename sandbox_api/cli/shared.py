@@ -62,6 +62,8 @@ def failures() -> Generator[None]:
         InvalidConfig,
         InvalidEnvironment,
         InvalidURL,
+        Sandbox400,
+        Sandbox401,
         Sandbox429,
         Sandbox503,
         SandboxError,
@@ -71,7 +73,7 @@ def failures() -> Generator[None]:
 
     try:
         yield
-    except (InvalidURL, InvalidConfig, InvalidEnvironment) as error:
+    except (InvalidURL, InvalidConfig, InvalidEnvironment, Sandbox400) as error:
         fail(error, USAGE)
     except (Sandbox429, Sandbox503) as error:
         fail(error, OVERLOADED)
@@ -79,6 +81,8 @@ def failures() -> Generator[None]:
         fail(error, TIMED_OUT)
     except SandboxFailure as error:
         fail(error, UNAVAILABLE)
+    except Sandbox401 as error:
+        fail(f"{error}; set SANDBOX_TOKEN to what it demands", FAILED)
     except (SandboxError, ExecutionFailed) as error:
         fail(error, FAILED)
     except BrokenPipeError:
@@ -93,7 +97,7 @@ def connected(url: str | None, timeout: float) -> Sandbox:
     """Return a client of the server that is named, or of a private local one."""
     from sandbox_api import Sandbox
 
-    return Sandbox(url, timeout) if url else Sandbox.local(timeout)
+    return Sandbox.local(timeout) if url is None else Sandbox(url, timeout)
 
 
 def connected_to(url: str | None, timeout: float) -> Sandbox:

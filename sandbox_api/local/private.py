@@ -10,10 +10,14 @@ import sys
 import tempfile
 import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .files import remove
 from .isolation import Isolation, probe
 from .work import let_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # How long a private server may take to end, in seconds.
 LAST_BREATH = 10.0
@@ -29,16 +33,17 @@ class LocalServer:
     def __init__(self, isolation: Isolation = "bubblewrap", image: str | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
         try:
-            let_in(self._folder)
-            probe(isolation, self._folder, image=image)
-            # In a folder of its own, at which not even the account of commands is let.
-            path = self._folder / "own" / "socket"
-            path.parent.mkdir(0o700)
-            with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(str(path))
-                path.chmod(0o600)
-                listening.listen(2048)
-                self._process = self._start(listening, isolation, image)
+            with standard_streams():
+                let_in(self._folder)
+                probe(isolation, self._folder, image=image)
+                # In a folder of its own, at which not even the account of commands is let.
+                path = self._folder / "own" / "socket"
+                path.parent.mkdir(0o700)
+                with socket.socket(socket.AF_UNIX) as listening:
+                    listening.bind(str(path))
+                    path.chmod(0o600)
+                    listening.listen(2048)
+                    self._process = self._start(listening, isolation, image)
         except BaseException:
             remove(self._folder)
             raise
@@ -75,6 +80,22 @@ class LocalServer:
                 start_new_session=True,
                 env={**os.environ, "TMPDIR": str(self._folder)},
             )
+
+
+@contextlib.contextmanager
+def standard_streams() -> Iterator[None]:
+    """Hold the descriptors of standard streams that are closed, as in daemons.
+
+    Else files that a child is to have would get them, and the child's own streams their places.
+    """
+    held: list[int] = []
+    try:
+        while not held or held[-1] < 3:
+            held.append(os.open(os.devnull, os.O_RDWR))
+        yield
+    finally:
+        for each in held:
+            os.close(each)
 
 
 def end(process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:

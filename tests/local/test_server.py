@@ -51,6 +51,16 @@ def test_the_socket_is_its_users_only(own: Client) -> None:
     assert (status.st_mode & 0o777, status.st_gid) == others
 
 
+def test_a_process_without_standard_streams_can_have_one() -> None:
+    code = (
+        "from sandbox_api import Sandbox\n"
+        "with Sandbox.local() as sandbox:\n"
+        "    raise SystemExit(sandbox.execute(dict(commands=['exit 3'])).execution[0].exit_code)"
+    )
+    shell = ["bash", "-c", '"$@" <&- >&- 2>&-', "", sys.executable, "-c", code]
+    assert subprocess.run(shell, check=False).returncode == 3
+
+
 def test_a_server_that_dies_tells_why(own: Client) -> None:
     assert own.server.failure() is None
     own.run("true")
