@@ -17,7 +17,7 @@ from .isolation import Isolation, probe
 from .work import let_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 # How long a private server may take to end, in seconds.
 LAST_BREATH = 10.0
@@ -83,7 +83,7 @@ class LocalServer:
 
 
 @contextlib.contextmanager
-def standard_streams() -> Iterator[None]:
+def standard_streams() -> Generator[None]:
     """Hold the descriptors of standard streams that are closed, as in daemons.
 
     Else files that a child is to have would get them, and the child's own streams their places.
