@@ -34,6 +34,13 @@ T = TypeVar("T")
 # Most that is sent without asking for the time, in bytes: what a record of TLS holds.
 SLICE = 16 * 1024
 
+PROXIES = (
+    httpcore.HTTPProxy,
+    httpcore.SOCKSProxy,
+    httpcore.AsyncHTTPProxy,
+    httpcore.AsyncSOCKSProxy,
+)
+
 
 class TimedStream(httpcore.NetworkStream):
     """A connection whose every step is bounded by what is left of the call."""
@@ -148,8 +155,9 @@ class TunnelledStream(httpcore.NetworkStream):
 class TimedBackend(httpcore.NetworkBackend):
     """What opens such connections."""
 
-    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+    def __init__(self, backend: httpcore.NetworkBackend, *, proxied: bool) -> None:
         self._backend = backend
+        self._proxied = proxied
         self.streams: WeakSet[TimedStream] = WeakSet()
 
     def _timed(self, stream: httpcore.NetworkStream) -> TimedStream:
@@ -175,7 +183,7 @@ class TimedBackend(httpcore.NetworkBackend):
                 )
             except httpcore.ConnectError as error:
                 failure = error
-        raise failure
+        raise failed(failure, host, port) if self._proxied else failure
 
     def connect_unix_socket(
         self,
@@ -270,11 +278,18 @@ class ListeningStream(httpcore.AsyncNetworkStream):
 class ListeningBackend(httpcore.AsyncNetworkBackend):
     """What opens such connections."""
 
-    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
+    def __init__(self, backend: httpcore.AsyncNetworkBackend, *, proxied: bool) -> None:
         self._backend = backend
+        self._proxied = proxied
 
-    async def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
-        return ListeningStream(await self._backend.connect_tcp(*arguments, **options))
+    async def connect_tcp(
+        self, host: str, port: int, *arguments: Any, **options: Any
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            stream = await self._backend.connect_tcp(host, port, *arguments, **options)
+        except httpcore.ConnectError as error:
+            raise failed(error, host, port) if self._proxied else error
+        return ListeningStream(stream)
 
     async def connect_unix_socket(
         self, *arguments: Any, **options: Any
@@ -283,6 +298,12 @@ class ListeningBackend(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)
+
+
+def failed(error: httpcore.ConnectError, host: str, port: int) -> httpcore.ConnectError:
+    """Return an error that tells that it is a proxy which can't be reached."""
+    place = f"the proxy {host}:{port}, given or in HTTP_PROXY or the like"
+    return httpcore.ConnectError(f"{place}: {error}")
 
 
 class Beneath:
@@ -331,12 +352,13 @@ def adapt(client: httpx.Client | httpx.AsyncClient) -> None:
     # bounded each by itself, and answers that come early are lost, as in httpx.
     for pool in _pools(client):
         backend = getattr(pool, "_network_backend", None)
+        proxied = isinstance(pool, PROXIES)
         if isinstance(backend, httpcore.NetworkBackend) and not isinstance(backend, TimedBackend):
-            pool._network_backend = TimedBackend(backend)
+            pool._network_backend = TimedBackend(backend, proxied=proxied)
         if isinstance(backend, httpcore.AsyncNetworkBackend) and not isinstance(
             backend, ListeningBackend
         ):
-            pool._network_backend = ListeningBackend(backend)
+            pool._network_backend = ListeningBackend(backend, proxied=proxied)
 
 
 def abandon(client: httpx.Client | httpx.AsyncClient) -> None:

@@ -387,6 +387,15 @@ def test_proxy(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
     assert raw_server.requests[0].startswith(b"GET http://sandbox.example/prefix/ HTTP/1.1")
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxy_that_is_not_there(scheme: str, connect: Callable[..., Sandbox]) -> None:
+    proxy = f"http://user:{SECRET}@127.0.0.1:1"
+    told = r"can't be reached \(the proxy 127.0.0.1:1, given or in HTTP_PROXY or the like: "
+    with pytest.raises(ConnectionFailed, match=told) as caught:
+        ask(connect(f"{scheme}://sandbox.example", proxy=proxy, retries=0))
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_proxy_of_the_environment(
     trusted: bool,
