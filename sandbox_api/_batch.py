@@ -90,6 +90,7 @@ class Batch(Generic[E]):
 
     Raises:
         ValueError: `concurrency` is not positive.
+        TypeError: an argument is of the wrong kind.
         TypeError: `jobs` is one job.
     """
 
@@ -108,6 +109,9 @@ class Batch(Generic[E]):
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be 1 or more, not {concurrency}")
+        for name, function in (("on_progress", on_progress), ("stop_on", stop_on)):
+            if not (function is None or callable(function)):
+                raise TypeError(f"{name} must be a function, not {function!r}")
         if isinstance(jobs, (str, bytes, Mapping, Job)):  # some of which would be iterated over
             raise TypeError("this takes an iterable of jobs, as [job], not one by itself")
         self._jobs = enumerate(jobs)

@@ -185,8 +185,11 @@ def submitter(executor: Executor, here: Sandbox, elsewhere: Callable[[], object]
         elsewhere: returns what is pickled for others: a sandbox, or what makes one.
 
     Raises:
-        TypeError: that can't be pickled.
+        TypeError: that can't be pickled, or the executor is none.
     """
+    if not callable(getattr(executor, "submit", None)):
+        kind = type(executor).__name__
+        raise TypeError(f"executor must have submit(), as those of concurrent.futures, not {kind}")
     if isinstance(executor, ThreadPoolExecutor):
         return lambda run: executor.submit(attempt, here, run.job)
     recipe = pickle.dumps(elsewhere())

@@ -22,9 +22,11 @@ def check_hooks(hooks: Any, *, awaited: bool) -> None:
     for event, functions in cast("dict[str, Any]", hooks).items():
         if event not in {"request", "response"}:
             raise TypeError(f"there is no hook {event!r}, but 'request' and 'response'")
-        if callable(functions):
+        if callable(functions) or not hasattr(functions, "__iter__"):
             raise TypeError(f"the hooks of {event!r} must be a list of functions")
         for function in functions:
+            if not callable(function):
+                raise TypeError(f"the hooks of {event!r} must be functions, not {function!r}")
             if awaited is not is_async(function):
                 kind = (
                     "async functions in an ASandbox" if awaited else "plain functions in a Sandbox"

@@ -288,7 +288,9 @@ class ListeningBackend(httpcore.AsyncNetworkBackend):
         try:
             stream = await self._backend.connect_tcp(host, port, *arguments, **options)
         except httpcore.ConnectError as error:
-            raise failed(error, host, port) if self._proxied else error
+            if self._proxied:
+                raise failed(error, host, port) from error
+            raise
         return ListeningStream(stream)
 
     async def connect_unix_socket(

@@ -22,6 +22,9 @@ from .exceptions import InvalidURL
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+# RFC 9110, 5.6.2, for headers, and RFC 6265, 4.1.1, for cookies.
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 USER_AGENT = f"sandbox-api/{__version__} python/{'.'.join(map(str, sys.version_info[:3]))}"
@@ -271,19 +274,20 @@ def is_path(value: Any) -> bool:
 
 def redacted(url: str) -> str:
     """Return a URL without what in it may be a secret, however wrong it is."""
-    if url.startswith("unix:///"):  # has no place for secrets
+    if re.match("unix:///|unix:/[^@]*$", url):  # has no place for secrets
         return url
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
         parsed = None
-    if parsed is not None and parsed.scheme in {"http", "https"}:
+    if parsed is not None and parsed.scheme in {"http", "https"} and parsed.host:
         if "@" in parsed.path:  # a password may hold a slash
             parsed = parsed.copy_with(path="/")
         return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))
-    # Of what can't be parsed, no more than a scheme and a host's first letters are safe to show.
-    shown = re.sub(r"^(\w+://)?.*@", r"\1", url, flags=re.DOTALL)
-    return re.sub(r"^((?:\w+://)?[^:/?#]*).*", r"\1", shown, flags=re.DOTALL)
+    # Of what can't be parsed, no more than a scheme, a host's first letters and a port are safe.
+    shown = re.sub(r"^((?:\w+:)?//)?.*@", r"\1", url, flags=re.DOTALL)
+    safe = r"^((?:(?:\w+:)?//)?[^:/?#]*(?::\d{1,5}(?=/|$))?).*"
+    return re.sub(safe, r"\1", shown, flags=re.DOTALL)
 
 
 def merged(headers: Mapping[str, str], more: Mapping[str, str]) -> httpx.Headers:
@@ -346,8 +350,10 @@ def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:
             raise ValueError(
                 f"the value of {name!r} has white space at an end, or a control character: strip it"
             )
-        if not f"{name}{value}".isascii():
-            raise ValueError(f"the name or value of {name!r} has characters that are not ASCII")
+        if not value.isascii():
+            raise ValueError(f"the value of {name!r} has characters that are not ASCII")
+        if not NAME(name):
+            raise ValueError(f"the name {name!r} has characters that no name may have")
     return headers  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -444,7 +450,7 @@ def whole(retries: Any) -> int:
         TypeError: it is no whole number.
         ValueError: it is negative.
     """
-    if not isinstance(retries, int):
+    if not isinstance(retries, int) or isinstance(retries, bool):
         raise TypeError(f"retries must be a whole number, not {retries!r}")
     if retries < 0:
         raise ValueError(f"retries must be 0 or more, not {retries}")

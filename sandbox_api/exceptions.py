@@ -115,10 +115,10 @@ def _words(response: httpx.Response) -> str:
     if words.lstrip().startswith("<"):
         import html  # here, for it takes long to be imported, and few errors are pages
 
-        # The title repeats the heading, and both repeat the status.
         words = " ".join(re.sub(TAGS, " ", words).split())
         words = html.unescape(words[:MARKED_UP])
-    words = " ".join(words.split())
+    # A page's heading repeats the status.
+    words = " ".join(words.split()).removeprefix(response.reason_phrase).lstrip()
     return words if len(words) <= LONGEST_REASON else f"{words[: LONGEST_REASON - 1]}…"
 
 

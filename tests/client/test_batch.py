@@ -279,6 +279,22 @@ def test_one_job_is_no_jobs(connect: Callable[..., Sandbox], jobs: Any) -> None:
         next(connect("http://127.0.0.1:1").execute_many(jobs, concurrency=1))
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"executor": 5}, r"executor must have submit\(\), .*, not int"),
+        ({"stop_on": 5}, "stop_on must be a function, not 5"),
+        ({"on_progress": "x"}, "on_progress must be a function, not 'x'"),
+    ],
+)
+def test_options_of_the_wrong_kind(
+    options: dict[str, Any], words: str, connect: Callable[..., Sandbox]
+) -> None:
+    sandbox = connect("http://127.0.0.1:1")
+    with pytest.raises(TypeError, match=words):
+        next(sandbox.execute_many([TRUE], **{"concurrency": 1, **options}))
+
+
 def test_stop_on(connect: Callable[..., Sandbox], raw_server: RawServer, busy: Busy) -> None:
     busy.seconds = 0.05
     seen: list[Progress] = []

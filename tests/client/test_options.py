@@ -317,6 +317,9 @@ def test_url_that_is_no_text(url: Any, connect: Callable[..., Sandbox]) -> None:
     ("options", "fault"),
     [
         ({"retries": "5"}, "retries must be a whole number, not '5'"),
+        ({"retries": True}, "retries must be a whole number, not True"),
+        ({"hooks": {"request": 5}}, "the hooks of 'request' must be a list of functions"),
+        ({"hooks": {"request": [5]}}, "the hooks of 'request' must be functions, not 5"),
         ({"headers": {"X-Number": 5}}, "headers must be text, and the name or value of 'X-Number'"),
         ({"headers": {b"X-Bytes": b"5"}}, "headers must be text"),
         ({"headers": [("X-Pair", "5")]}, "headers must be a mapping of names to values, not list"),
@@ -446,6 +449,8 @@ def test_secrets_are_never_shown(
         {"headers": {"Authorization": f"Bearer {SECRET}\u2026"}},
         {"cookies": {"session": f"{SECRET}\xe9"}},
         {"headers": {"X-Token": f"{SECRET}\x1b[31m"}},
+        {"headers": {"X Token": SECRET}},
+        {"cookies": {"session;": SECRET}},
         {"proxy": f"user:{SECRET}@h:3128"},
         {"proxy": f"http://user:{SECRET}/@h:1"},
         {"proxy": f"socks5://user:{SECRET}@h:1"},
@@ -474,6 +479,13 @@ def test_header_of_one_call_that_can_not_be_sent(connect: Callable[..., Sandbox]
         (f"http://host/?token={SECRET}", "http://host/"),
         (f"http://host:{SECRET}", "http://host"),
         (f"user:{SECRET}@host", "host"),
+        ("localhost:7000", "localhost:7000"),
+        ("localhost:7000/sandbox", "localhost:7000"),
+        ("//host/sandbox", "//host"),
+        ("http://", "http://"),
+        ("unix:/run/sandbox.sock", "unix:/run/sandbox.sock"),
+        (f"unix:/user:{SECRET}@host", "host"),
+        (f"//user:{SECRET}@host:70", "//host:70"),
     ],
 )
 def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
