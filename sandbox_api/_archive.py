@@ -255,6 +255,8 @@ def open_regular(path: str) -> tuple[int, os.stat_result]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
+            if stat.S_ISDIR(status.st_mode):
+                raise InvalidEnvironment(f"{path!r} is a directory, where a file must be")
             raise InvalidEnvironment(
                 f"{path!r} is not a file: only files, directories and links are packed"
             )

@@ -54,7 +54,7 @@ def checked(config: ExecuteConfig | ExecuteConfigDict | Mapping[str, Any]) -> Ex
     return made
 
 
-def ignored(config: ExecuteConfig) -> list[tuple[str, str | None]]:
+def ignored(config: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     """Return the keys of a configuration that a sandbox ignores, each with the one it may mean."""
     from difflib import get_close_matches
 

@@ -114,6 +114,8 @@ def open_environment(source: EnvironmentSource, *, exclude: Iterable[str] = ()) 
     if isinstance(source, Mapping):
         return pack(_mapping(source, Excluded(patterns)))
     path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+    if not path and path is not None:
+        raise InvalidEnvironment("the path of an environment is empty")
     if path and Path(path).is_dir():
         return pack(_directory(path, patterns))
     if patterns:

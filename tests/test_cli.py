@@ -393,10 +393,16 @@ def test_validate(tmp_path: Path) -> None:
         assert run("validate", "-", stdin=text).returncode == 2
     done = run("validate", "-", stdin='{"commands": ["true"], "result_pth": "a", "zzz": 1}')
     assert done.stderr == (
-        "result_pth: is no key that a sandbox knows, and ignored; is result_path meant?\n"
-        "zzz: is no key that a sandbox knows, and ignored\n"
+        "result_pth: no sandbox knows this key, so it is ignored; is result_path meant?\n"
+        "zzz: no sandbox knows this key, so it is ignored\n"
     )
     assert (done.stdout, done.returncode) == ("", 0)
+    told = "comands: no sandbox knows this key, so it is ignored; is commands meant?\n"
+    done = run("validate", "-", stdin='{"comands": ["true"]}')
+    assert (done.stderr, done.stdout, done.returncode) == (told, "commands: is missing\n", 2)
+    done = run("execute", "--config", "-", stdin='{"comands": ["true"]}')
+    assert done.stderr.startswith(told)
+    assert done.returncode == 2
     assert run("validate", tmp_path / "none").returncode == 2
 
 

@@ -172,16 +172,26 @@ def test_report_that_can_not_be_written_is_told_before_jobs_run(
     assert (done.returncode, raw_server.requests) == (1, [])
 
 
-def test_misspelt_key_of_a_job_is_told(raw_server: RawServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            '{"config": {"commands": ["x"]}, "envron": {"a": "1"}}',
+            "a job has no envron, but config, environ, id, meta",
+        ),
+        ('{"commands": ["x"], "id": "a"}', "id is for a job with a config of its own"),
+    ],
+)
+def test_misplaced_key_of_a_job_is_told(
+    line: str, told: str, raw_server: RawServer, tmp_path: Path
+) -> None:
     result = {"status": 0, "execution": [], "total_time": 1}
     raw_server.answer = reply("200 OK", json.dumps(result))
     jobs = tmp_path / "jobs"
-    jobs.write_text(
-        '{"commands": ["x"]}\n\n{"config": {"commands": ["x"]}, "envron": {"a": "1"}}\n'
-    )
+    jobs.write_text(f'{{"commands": ["x"]}}\n\n{line}\n')
     done = run("batch", jobs, "--concurrency", "1", SANDBOX_URL=raw_server.url)
     assert done.returncode == 2
-    assert f"{jobs}, line 3: a job has no envron, but config, environ, id, meta" in done.stderr
+    assert f"{jobs}, line 3: {told}" in done.stderr
     assert done.stdout.startswith("passed")
 
 

@@ -173,6 +173,7 @@ def execute(
     if variables and isinstance(wanted.setdefault("environ", {}), dict):
         wanted["environ"] |= _variables(variables)
     if not wanted.get("commands"):
+        _tell_ignored(wanted)
         raise typer.BadParameter("give commands, or a --config that has some")
     connect = connected_to if wanted.get("save") or wanted.get("environment") else connected
     with connect(url, timeout) as sandbox, uploading(folder or env) as files:
@@ -182,6 +183,14 @@ def execute(
     else:
         _show(done)
     raise typer.Exit(_exit_code(done))
+
+
+def _tell_ignored(config: dict[str, Any]) -> None:
+    from sandbox_api.config import ignored
+
+    for key, meant in ignored(config):
+        better = f"; is {meant} meant?" if meant else ""
+        typer.echo(f"{key}: no sandbox knows this key, so it is ignored{better}", err=True)
 
 
 def _variables(given: list[str]) -> dict[str, str]:
@@ -447,12 +456,12 @@ def validate(
     standard error tells them.
     """
     from sandbox_api import InvalidConfig
-    from sandbox_api.config import checked, ignored
+    from sandbox_api.config import checked
 
+    given = read_config(config)
+    _tell_ignored(given)
     try:
-        for key, meant in ignored(checked(read_config(config))):
-            better = f"; is {meant} meant?" if meant else ""
-            typer.echo(f"{key}: is no key that a sandbox knows, and ignored{better}", err=True)
+        checked(given)
     except InvalidConfig as error:
         for fault in error.errors:
             typer.echo(fault)

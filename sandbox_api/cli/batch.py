@@ -202,6 +202,9 @@ def read_jobs(path: Path) -> Iterator[Job]:
             if "config" in keys and (unknown := keys - KEYS):
                 more, known = (", ".join(sorted(each)) for each in (unknown, KEYS))
                 fail(f"{path}, line {number}: a job has no {more}, but {known}", USAGE)
+            if "config" not in keys and (lost := keys & {"id", "meta"}):
+                more = ", ".join(sorted(lost))
+                fail(f"{path}, line {number}: {more} is for a job with a config of its own", USAGE)
             yield job_of(index, found, folder)
 
 

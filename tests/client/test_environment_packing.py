@@ -210,9 +210,13 @@ def test_paths_that_are_no_archive(tmp_path: Path) -> None:
     for name in ("text", "empty"):
         with pytest.raises(InvalidEnvironment, match=r"is not a gzipped file: give a .tgz"):
             open_environment(tmp_path / name)
-    for source in (tmp_path / "fifo", "/dev/null", {"a": tmp_path / "fifo"}, {"a": tmp_path}):
+    for source in (tmp_path / "fifo", "/dev/null", {"a": tmp_path / "fifo"}):
         with pytest.raises(InvalidEnvironment, match="is not a file"):
             open_environment(source)
+    with pytest.raises(InvalidEnvironment, match="is a directory, where a file must be"):
+        open_environment({"a": tmp_path})
+    with pytest.raises(InvalidEnvironment, match="the path of an environment is empty"):
+        open_environment("")
     with pytest.raises(OSError, match="loop"):
         open_environment(tmp_path / "loop")
 
