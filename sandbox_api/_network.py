@@ -1,4 +1,4 @@
-"""The network below httpx: what both of its flavours lack there.
+"""The network below httpcore, for proxies and clients of users: what both flavours of httpx lack.
 
 * httpx bounds each step by itself: a server that sends a byte a second keeps a call going for ever.
   In a synchronous client, the time-outs given to httpx know the call's deadline, and the streams
@@ -6,6 +6,9 @@
   cancelled at its deadline.)
 * asyncio drops what has arrived when a write fails, and with it the answer of a server that refuses
   an upload half-way. So an asynchronous client listens while it writes.
+
+Here is also what ends the connections of any client from outside, as after a fork, and what leads
+from a transport of httpx's own that is traced back to our pool.
 """
 
 from __future__ import annotations

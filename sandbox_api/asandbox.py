@@ -1,4 +1,4 @@
-"""The sandbox, asynchronously: sandbox.py with async and await."""
+"""The sandbox, asynchronously: the methods of sandbox.py, to be awaited."""
 
 from __future__ import annotations
 

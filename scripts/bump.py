@@ -31,6 +31,10 @@ def noted(changelog: str, versions: tuple[str, str], changes: list[compare.Chang
         head, mark, rest = changelog.partition("\n## ")
         changelog = f"{head}\n{UNRELEASED}{mark}{rest}"
     head, _, rest = changelog.partition(UNRELEASED)
+    if versions[0] == versions[1]:  # a correction, which no server brings
+        rest = rest.lstrip("\n")
+        gap = "\n" if rest and not rest.startswith("- ") else ""
+        return f"{head}{UNRELEASED}\n" + "\n".join(lines) + f"\n{gap}{rest}"
     title = "### Server {1}, after {0}".format(*versions)
     if title in rest:
         before, _, after = rest.partition(f"{title}\n")
@@ -39,6 +43,16 @@ def noted(changelog: str, versions: tuple[str, str], changes: list[compare.Chang
     before = f"{kept.rstrip()}\n" if kept.strip() else ""
     section = f"{before}\n{title}\n\n" + "\n".join(lines)
     return f"{head}{UNRELEASED}{section}\n{mark}{older}"
+
+
+def summary(changes: list[compare.Change]) -> str:
+    """Say in a sentence how many changes there are."""
+    broken = sum(not change.compatible for change in changes)
+    if not changes:
+        return "Nothing changes for users."
+    if len(changes) == 1:
+        return f"1 change, which is {'' if broken else 'not '}breaking, is in CHANGELOG.md."
+    return f"{len(changes)} changes, {broken} of them breaking, are in CHANGELOG.md."
 
 
 def run(name: str, *options: str) -> None:
@@ -72,8 +86,7 @@ def main() -> None:
     run("generate")
     is_revision = not Path(options.old).exists() and options.old not in description.overlays()
     run("surface", "--base", options.old if is_revision else "HEAD")
-    broken = sum(not change.compatible for change in changes)
-    print(f"{len(changes)} changes, {broken} of them breaking, are in CHANGELOG.md.")
+    print(summary(changes))
 
 
 if __name__ == "__main__":

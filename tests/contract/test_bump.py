@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.bump import noted
+from scripts.bump import noted, summary
 from scripts.compare import Change
 from scripts.newest_generator import report
 
@@ -157,6 +157,24 @@ def test_changelog_is_added_to() -> None:
     assert noted("# Changelog\n\n## 1.0\n", ("1", "2"), changes[1:]) == (
         "# Changelog\n\n## Unreleased\n\n### Server 2, after 1\n\n- `b` is new.\n\n## 1.0\n"
     )
+
+
+def test_correction_of_the_same_version_has_no_heading() -> None:
+    changes = [Change(True, "`b` is new.")]
+    same = ("3.0", "3.0")
+    head = "# Changelog\n\n## Unreleased\n\n- `b` is new.\n"
+    old = "# Changelog\n\n## Unreleased\n\n- First.\n\n## 1.0\n"
+    assert noted(old, same, changes) == f"{head}- First.\n\n## 1.0\n"
+    assert noted("# Changelog\n\n## 1.0\n", same, changes) == f"{head}\n## 1.0\n"
+    assert noted("# Changelog\n\n## Unreleased\n", same, changes) == head
+
+
+def test_changes_are_counted() -> None:
+    changes = [Change(False, "`a` is gone."), Change(True, "`b` is new.")]
+    assert summary([]) == "Nothing changes for users."
+    assert summary(changes[:1]) == "1 change, which is breaking, is in CHANGELOG.md."
+    assert summary(changes[1:]) == "1 change, which is not breaking, is in CHANGELOG.md."
+    assert summary(changes) == "2 changes, 1 of them breaking, are in CHANGELOG.md."
 
 
 def test_generator_that_is_the_newest(tmp_path: Path) -> None:
