@@ -70,8 +70,8 @@ def serve(**options: Any) -> None:
 
 
 def missing() -> list[str]:
-    """Return the packages of the extra `local` that are not installed."""
-    return [name for name in NEEDED if not find_spec(name)]
+    """Return the packages of the extra `local` that are not installed, as pip names them."""
+    return [name.replace("_", "-") for name in NEEDED if not find_spec(name)]
 
 
 def _need_extra() -> None:

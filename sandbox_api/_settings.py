@@ -116,7 +116,8 @@ class Settings:
             ValueError: a header can't be sent, or `retries` is negative.
         """
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
-            raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+            hint = "; an ASandbox has `total`" if awaited and "timeout" in unknown else ""
+            raise TypeError(f"there is no option {', '.join(sorted(unknown))}{hint}")
         if given is not None and (ignored := options.keys() - {"retries"}):
             raise TypeError(f"set {', '.join(sorted(ignored))} on the http_client that you give")
         kind = httpx.AsyncClient if awaited else httpx.Client

@@ -117,12 +117,12 @@ class Sandbox:
         It needs the extra `sandbox-api[local]`, and Linux with user namespaces.
 
         Args:
-            timeout: as above, in seconds.
+            timeout: how long a call may take, in seconds, as for any Sandbox.
             isolation: "bubblewrap"; "podman" or "docker" for a container each; or by name only
                 "none": commands then may do all that you may.
             image: the image of containers, which must be there; by default Docker Hub's
                 python:3-slim. It needs bash and coreutils.
-            options: as above.
+            options: `headers`, `retries` and the others of a Sandbox; see ClientOptions.
 
         Raises:
             LocalSandboxError: it can not run here; the message says why, and what to do.
@@ -262,10 +262,13 @@ class Sandbox:
         That a command fails, or times out, is told by the result and raises nothing.
 
         Args:
-            config: what to run, and how; see ExecuteConfig for its keys.
+            config: what to run, and how: `commands`, and perhaps `environ`, their variables,
+                `environment`, the id of a stored one to start from, `result_path`, a file to give
+                back, and `save`, to store what they leave; see ExecuteConfig.
             environ: files to lay into the working directory first: a folder, a mapping of names to
                 contents, or a gzipped tar archive as a path, bytes or a binary stream, which is
                 read from where it stands, and closed.
+            options: `timeout` in seconds, `headers` and `retries` of this call; see CallOptions.
 
         Raises:
             InvalidConfig: the configuration is wrong; nothing was sent.

@@ -158,9 +158,9 @@ class FakeServer:
     """The files of each stored environment, by its id."""
 
     _scripts: defaultdict[str, deque[Reply]] = field(
-        factory=functools.partial(defaultdict[str, deque[Reply]], deque), init=False
+        factory=functools.partial(defaultdict[str, deque[Reply]], deque), init=False, repr=False
     )
-    _otherwise: dict[str, Reply] = field(factory=dict[str, Reply], init=False)
+    _otherwise: dict[str, Reply] = field(factory=dict[str, Reply], init=False, repr=False)
 
     def script(self, *replies: Reply, to: str = "execute") -> None:
         """Answer the next calls so, one reply for each, after those scripted before.
@@ -488,7 +488,7 @@ def outcomes(reply: Any, count: int) -> list[Outcome]:
         said = [*reply] if isinstance(reply, (list, tuple)) else [reply]
     found = [Outcome(each) if isinstance(each, str) else each for each in said]
     if len(found) > count or not all(isinstance(each, Outcome) for each in found):
-        raise TypeError(f"{reply!r} is no reply to an execution of {count} commands")
+        raise TypeError(f"{reply!r} is no reply to an execution of {count} command(s)")
     return found + [Outcome()] * (count - len(found))
 
 

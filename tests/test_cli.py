@@ -415,7 +415,7 @@ def test_doctor(sandbox_url: str) -> None:
     done = run("doctor", SANDBOX_URL=sandbox_url)
     assert (done.stderr, done.returncode) == ("", 0)
     assert "ok\tlocal sandbox\truns commands\t\n" in done.stdout
-    assert f"ok\t<Sandbox {sandbox_url}>\tversion " in done.stdout
+    assert re.search(rf"ok\tserver\tversion \S+ at {sandbox_url}\t", done.stdout)
     sick = run("doctor", "--url", "http://127.0.0.1:1")
     assert sick.returncode == 1
     assert "bad\tserver\tdoes not answer\t" in sick.stdout

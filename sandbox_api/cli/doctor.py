@@ -18,6 +18,7 @@ from sandbox_api import (
     __version__,
 )
 from sandbox_api._local import missing
+from sandbox_api._settings import redacted
 
 from .shared import print_table
 
@@ -119,7 +120,8 @@ def reached(url: str, timeout: float) -> Finding:
     """Tell whether the server answers."""
     try:
         with Sandbox(url, timeout, retries=0) as sandbox:
-            return Finding("ok", str(sandbox), f"version {sandbox.server_version()}")
+            found = f"version {sandbox.server_version()} at {redacted(sandbox.url)}"
+            return Finding("ok", "server", found)
     except Sandbox401 as error:
         return Finding("bad", "server", "demands a token", f"{error}; set SANDBOX_TOKEN")
     except (SandboxError, SandboxFailure) as error:

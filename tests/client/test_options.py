@@ -367,6 +367,8 @@ def test_auth_that_httpx_takes(
 def test_option_that_does_not_exist(connect: Callable[..., Sandbox]) -> None:
     with pytest.raises(TypeError, match="there is no option verfy"):
         connect("http://127.0.0.1:1", verfy=False)
+    with pytest.raises(TypeError, match=r"there is no option timeout; an ASandbox has `total`$"):
+        ASandbox("http://127.0.0.1:1", timeout=3)  # type: ignore[call-arg]
 
 
 def test_client_of_ones_own(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:

@@ -133,7 +133,7 @@ def test_reply_that_does_not_go_with_the_commands(
     sandbox: Sandbox, server: FakeServer, reply: Any
 ) -> None:
     server.script(reply)
-    with pytest.raises(TypeError, match="no reply to an execution of 2 commands"):
+    with pytest.raises(TypeError, match="no reply to an execution of 2 command"):
         sandbox.execute(RUN)
 
 
