@@ -267,10 +267,13 @@ def test_version_and_help() -> None:
     assert "serve" in helped
     assert "75 server overloaded" in " ".join(helped.split())
     assert "..." not in helped.partition("Commands:")[2]  # none is cut
-    assert "124" in run("execute", "--help").stdout
-    assert "[[" not in "".join(
-        run(each, "--help").stdout for each in ("execute", "batch", "download", "completion")
+    assert "124" in run("execute", "-h").stdout
+    every = "".join(
+        run(each, "--help").stdout
+        for each in ("execute", "batch", "download", "completion", "serve", "verify", "doctor")
     )
+    assert "[[" not in every
+    assert not re.findall("<(?:str|path|file|int|float).*>", every)  # but each has a name
 
 
 def test_every_command_is_on_the_page_about_them() -> None:

@@ -51,6 +51,7 @@ class Commands(typer.core.TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     # Help that is drawn takes half as long again to appear.
     rich_markup_mode=None,
@@ -59,6 +60,8 @@ app = typer.Typer(
 Url = Annotated[
     str | None,
     typer.Option(
+        "--url",
+        metavar="URL",
         envvar="SANDBOX_URL",
         help="The sandbox server; a private local sandbox when not given.",
         show_default=False,
@@ -66,7 +69,9 @@ Url = Annotated[
 ]
 StoredUrl = Annotated[
     str | None,
-    typer.Option(envvar="SANDBOX_URL", help="The sandbox server.", show_default=False),
+    typer.Option(
+        "--url", metavar="URL", envvar="SANDBOX_URL", help="The sandbox server.", show_default=False
+    ),
 ]
 Timeout = Annotated[
     float,
@@ -82,7 +87,9 @@ Uuid = Annotated[str, typer.Argument(metavar="UUID", help="Id of the stored envi
 Inside = Annotated[
     str | None,
     typer.Argument(
-        metavar="PATH", help="Of a file in it; else all of it is meant.", show_default=False
+        metavar="PATH",
+        help="A file in it; the whole environment when not given.",
+        show_default=False,
     ),
 ]
 
@@ -117,10 +124,17 @@ def options(
 
 @app.command()
 def execute(
-    command: Annotated[list[str] | None, typer.Argument(show_default=False)] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND...",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             callback=_there,
             dir_okay=False,
             allow_dash=True,
@@ -130,19 +144,28 @@ def execute(
     folder: Annotated[
         Path | None,
         typer.Option(
-            "--dir", exists=True, file_okay=False, help="Folder to lay into the working directory."
+            "--dir",
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            help="Folder to lay into the working directory.",
         ),
     ] = None,
     env: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="The same, as a gzipped tar archive."),
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="The same, as a gzipped tar archive.",
+        ),
     ] = None,
     environment: Annotated[
         str | None, typer.Option(metavar="UUID", help="Stored environment to start from.")
     ] = None,
     save: Annotated[bool, typer.Option("--save", help="Store the environment afterwards.")] = False,
     result: Annotated[
-        str | None, typer.Option(metavar="PATH", help="File to print in the end, of the sandbox.")
+        str | None, typer.Option(metavar="PATH", help="File in the sandbox to print at the end.")
     ] = None,
     variables: Annotated[
         list[str] | None,
@@ -237,15 +260,22 @@ def batch(
         ),
     ],
     command: Annotated[
-        list[str] | None, typer.Argument(help="For a folder: what to run for each.")
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND...",
+            help="For a folder: what to run for each.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File of the results, one a line as JSON."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="File of the results, one a line as JSON."
+        ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             callback=_there,
             dir_okay=False,
             allow_dash=True,
@@ -255,12 +285,16 @@ def batch(
     base: Annotated[
         Path | None,
         typer.Option(
-            exists=True, help="For a folder: folder or archive that all start from, sent once."
+            metavar="FOLDER|FILE",
+            exists=True,
+            help="For a folder: folder or archive that all start from, sent once.",
         ),
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, help="How many at once, at most; by default what it can take."),
+        typer.Option(
+            metavar="N", min=1, help="How many at once, at most; by default what it can take."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Run only what has no result in the file yet.")
@@ -268,7 +302,13 @@ def batch(
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster to run on.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="File of a report to look at.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of a report to look at.",
+        ),
+    ] = None,
     url: Url = None,
     timeout: Timeout = 60,
     as_json: Annotated[
@@ -379,6 +419,7 @@ def download(
         typer.Option(
             "--output",
             "-o",
+            metavar="PATH",
             help="Where to; - is standard output. By default, a file of the same name here.",
             show_default=False,
         ),
@@ -472,7 +513,13 @@ def validate(
 def doctor(
     url: Annotated[
         str | None,
-        typer.Option(envvar="SANDBOX_URL", help="A server to reach, too.", show_default=False),
+        typer.Option(
+            "--url",
+            metavar="URL",
+            envvar="SANDBOX_URL",
+            help="A server to reach, too.",
+            show_default=False,
+        ),
     ] = None,
     timeout: Timeout = 10,
 ) -> None:
@@ -510,10 +557,21 @@ def completion(
 @app.command()
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; any but this machine's own needs a token.")
+        str,
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help="Address to listen on; any but this machine's own needs a token.",
+        ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=65535,
+            help="Port to listen on; 0 takes a free one.",
+        ),
     ] = 7000,
     data: Annotated[
         str | None,
@@ -530,6 +588,8 @@ def serve(
     token: Annotated[
         str | None,
         typer.Option(
+            "--token",
+            metavar="TOKEN",
             envvar="SANDBOX_TOKEN",
             help="What requests must carry. Others can see command lines: rather set the variable.",
             show_default=False,
@@ -542,6 +602,8 @@ def serve(
     image: Annotated[
         str | None,
         typer.Option(
+            "--image",
+            metavar="IMAGE",
             help="Image of containers, with podman or docker; by default "
             "docker.io/library/python:3-slim. Get it yourself first.",
             show_default=False,
@@ -551,7 +613,12 @@ def serve(
         bool, typer.Option("--network", help="Let commands use this machine's network.")
     ] = False,
     slots: Annotated[
-        int | None, typer.Option(min=1, help="Requests to execute at once; by default two a core.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Requests to execute at once; by default two a core.",
+        ),
     ] = None,
     wait: Annotated[
         float,

@@ -13,22 +13,35 @@ from .shared import FAILED, UNAVAILABLE, USAGE, fail
 
 def verify(
     url: Annotated[
-        str, typer.Option(envvar="SANDBOX_URL", help="The sandbox server.", show_default=False)
+        str,
+        typer.Option(
+            "--url",
+            metavar="URL",
+            envvar="SANDBOX_URL",
+            help="The sandbox server.",
+            show_default=False,
+        ),
     ],
     description: Annotated[
         Path | None,
-        typer.Option(help="An OpenAPI file, YAML or JSON; by default the newest server's."),
+        typer.Option(
+            metavar="FILE",
+            help="An OpenAPI file, YAML or JSON; by default the newest server's.",
+        ),
     ] = None,
     recordings: Annotated[
         Path | None,
-        typer.Option(help="A file of recorded exchanges; by default those of that version."),
+        typer.Option(
+            metavar="FILE",
+            help="A file of recorded exchanges; by default those of that version.",
+        ),
     ] = None,
     rate: Annotated[
-        float, typer.Option(min=0, help="Requests a second, at most; 0 is no bound.")
+        float, typer.Option(metavar="N", min=0, help="Requests a second, at most; 0 is no bound.")
     ] = 2,
-    most: Annotated[int, typer.Option(min=1, help="Requests, at most.")] = 200,
+    most: Annotated[int, typer.Option(metavar="N", min=1, help="Requests, at most.")] = 200,
     examples: Annotated[
-        int, typer.Option(min=0, help="Generated requests for each operation.")
+        int, typer.Option(metavar="N", min=0, help="Generated requests for each operation.")
     ] = 3,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for each answer.")
