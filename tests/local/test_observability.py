@@ -139,6 +139,7 @@ def test_a_request_that_was_given_up_is_logged_as_such(server: Public) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/execute/", data=form, timeout=0.5)
     wait_for(lambda: "POST /execute/ 499 " in server.text)
+    assert server.text.endswith(" 0 B, cancelled\n")
 
 
 def test_the_log_can_be_json(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from ..servers import RawServer, reply
@@ -65,6 +66,12 @@ def test_the_page_shows_what_is_used(server: Public, tab: Tab) -> None:
     first, second, *_ = (line.split("\t") for line in text(tab, "#recent").splitlines())
     assert (first[1], first[2]) == ("1", "done")
     assert (second[1], second[2]) == ("2", "exit code 3")
+    # Of one whose client left, too, which is nobody's fault.
+    form = {"config": '{"commands": ["sleep 8"]}'}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/execute/", data=form, timeout=0.5)
+    tab.wait_for("document.querySelector('#recent td:nth-child(3)').innerText === 'cancelled'")
+    assert tab.run("document.querySelector('#recent td:nth-child(3)').className") == ""
     # It goes on doing so.
     execute(server.url, "exit 9")
     tab.wait_for("document.getElementById('recent').innerText.includes('exit code 9')")
