@@ -146,6 +146,11 @@ def description() -> dict[str, Any]:
     """Return the description of what this server has."""
     file = resources.files("sandbox_client") / "openapi.json"
     whole: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    # How the real server speaks HTTP is not how this one does.
+    whole["info"]["description"] = (
+        f"What a sandbox server {SERVER_VERSION} answers. Where this one differs, on purpose, is "
+        "told in docs/local.md of sandbox-api."
+    )
     # Not the add-on that only some real servers carry; and wherever this one is reached.
     whole["tags"] = [tag for tag in whole["tags"] if tag["name"] != "loader"]
     whole["paths"] = {

@@ -186,6 +186,9 @@ def test_the_description_is_of_this_server(server: Public) -> None:
         "/execute/",
     }
     assert description["servers"] == [{"url": "./"}]
+    # How the real one speaks HTTP is not how this one does.
+    assert "Content-Length" not in description["info"]["description"]
+    assert "docs/local.md" in description["info"]["description"]
     assert [tag["name"] for tag in description["tags"]] == ["sandbox"]
     assert "ExecutionResult" in description["components"]["schemas"]
     assert "LoadForm" not in description["components"]["schemas"]
