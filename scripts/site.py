@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sandbox_api.local.seen import BUNDLED, bundle
+from sandbox_api.local.seen import BUNDLED, HERE, bundle
 
 ROOT = Path(__file__).parents[1]
 # What is not in docs/, and where it is on the site.
@@ -90,6 +90,7 @@ def gather(folder: Path) -> None:
     swagger.mkdir()
     for url, (name, _) in BUNDLED.items():
         shutil.copyfile(bundle() / name, swagger / Path(url).name)
+    shutil.copyfile(HERE / "docs.css", swagger / "docs.css")
     description = json.loads((ROOT / "generated/sandbox_client/openapi.json").read_bytes())
     # A script, not JSON: a page that was opened as a file may fetch nothing.
     (swagger / "description.js").write_text(

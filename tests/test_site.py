@@ -18,7 +18,7 @@ import pytest
 
 from scripts import drawing, pictures, site as scripts_site
 
-from .local.browser import Tab, browsing
+from .local.browser import OUTSIDE, Tab, browsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,6 +247,31 @@ def test_it_can_be_read_on_every_screen(page: str, address: str, tab: Tab) -> No
 
 @pytest.mark.cluster("chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_an_operation_can_be_read(scheme: str, width: int, address: str, tab: Tab) -> None:
+    tab.size(width, 844)
+    tab.scheme(scheme)
+    tab.open(f"{address}reference/http.html")
+    open_operation(tab)
+    assert tab.run(f"{OUTSIDE}('.opblock-post')") == []
+    # Nor is a field cut until nothing is left of it.
+    fields = "[...document.querySelectorAll('.opblock-post select')]"
+    assert tab.run(f"Math.min(...{fields}.map(each => each.clientWidth))") > 80
+    example = "#reference .opblock-post pre.example code"
+    for part in (example, f"{example} span[style]"):
+        paper = brightness(tab, part, "backgroundColor")
+        assert brightness(tab, part, "color") - paper > 60, part
+    assert "`" not in tab.run("document.querySelector('#reference').innerText")
+
+
+def open_operation(tab: Tab) -> None:
+    tab.wait_for("!!document.querySelector('.opblock-post .opblock-summary-control')")
+    tab.run("document.querySelector('.opblock-post .opblock-summary-control').click()")
+    tab.wait_for("!!document.querySelector('.opblock-post pre.example code')")
+
+
+@pytest.mark.cluster("chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("page", ["architecture", "local", "performance"])
 def test_pictures_are_as_light_or_dark_as_the_page(
     page: str, scheme: str, address: str, tab: Tab
@@ -304,6 +329,7 @@ def test_it_can_be_opened_as_files(site: Path, tab: Tab) -> None:
     for page in ("index.html", "architecture.html", "reference/http.html"):
         tab.open((site / page).as_uri())
         tab.wait_for("document.querySelector('article').innerText.length > 100")
-    tab.wait_for("document.body.innerText.includes('/execute/')")
+    open_operation(tab)
+    assert not tab.run("!!document.querySelector('.errors-wrapper')")
     assert tab.complaints == []
     assert all(url.startswith(("file:", "data:", "about:", "blob:")) for url in tab.urls)

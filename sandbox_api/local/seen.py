@@ -41,6 +41,7 @@ FILES: dict[str, tuple[str, str, str]] = {
     "/page.css": ("page.css", "text/css; charset=utf-8", STRICT),
     "/page.js": ("page.js", "text/javascript; charset=utf-8", STRICT),
     "/docs": ("docs.html", "text/html; charset=utf-8", SWAGGER),
+    "/docs/docs.css": ("docs.css", "text/css; charset=utf-8", STRICT),
     "/docs/docs.js": ("docs.js", "text/javascript; charset=utf-8", STRICT),
 }
 # The files of Swagger UI, as the package offapi names them.

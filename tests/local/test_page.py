@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ..servers import RawServer, reply
-from .browser import Tab, browsing
+from .browser import OUTSIDE, Tab, browsing
 from .public import TOKEN, Public, execute, serving, wait_for
 
 if TYPE_CHECKING:
@@ -166,6 +166,15 @@ def test_the_reference_works_without_the_internet(server: Public, tab: Tab) -> N
         tab.wait_for(f"!!document.querySelector('.opblock-{kind} .responses-wrapper')")
         assert tab.run(f"!!document.querySelector('.opblock-{kind} .try-out')") is tried
     assert "loader" not in tab.run("document.body.innerText")
+    assert tab.run(f"{OUTSIDE}('.swagger-ui')") == []
+    # Also on a phone, as light or dark as it is.
+    tab.size(390, 800)
+    assert tab.run("document.documentElement.scrollWidth") <= 390
+    assert tab.run(f"{OUTSIDE}('.swagger-ui')") == []
+    for scheme in ("light", "dark"):
+        tab.scheme(scheme)
+        dark = "document.documentElement.classList.contains('dark-mode')"
+        tab.wait_for(f"{dark} === {str(scheme == 'dark').lower()}")
     assert all(url.startswith((server.url, "data:")) for url in tab.urls)
     assert tab.complaints == []
 
