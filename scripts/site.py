@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sandbox_api.local.seen import BUNDLED, bundle
+from sandbox_api.local.seen import BUNDLED, HERE, bundle
 
 ROOT = Path(__file__).parents[1]
 # What is not in docs/, and where it is on the site.
@@ -35,6 +35,11 @@ BESIDE = {
 SHOWN = {"README.md": "index.md", "openapi/sandbox.yaml": "reference/http.md"}
 # Of a page: targets of links and pictures, but not of addresses and places within the page.
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
+# A picture that is light or dark as the system is. The site has a switch of its own.
+PICTURE = re.compile(
+    r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="(.*?)">\s*'
+    r'<img src="(.*?)" alt="(.*?)">\s*</picture>'
+)
 
 # What a build says where all is well.
 QUIET = re.compile(r"(Build (started|finished)[^\n]*\n|No issues found\n)*")
@@ -63,6 +68,7 @@ def mended(text: str, source: str) -> str:
         target = os.path.normpath(Path(source).parent / match[1])
         return os.path.relpath(place(target), Path(page).parent)
 
+    text = PICTURE.sub(r"![\3](\2#only-light)\n![\3](\1#only-dark)", text)
     return LINK.sub(mend, text)
 
 
@@ -84,6 +90,7 @@ def gather(folder: Path) -> None:
     swagger.mkdir()
     for url, (name, _) in BUNDLED.items():
         shutil.copyfile(bundle() / name, swagger / Path(url).name)
+    shutil.copyfile(HERE / "docs.css", swagger / "docs.css")
     description = json.loads((ROOT / "generated/sandbox_client/openapi.json").read_bytes())
     # A script, not JSON: a page that was opened as a file may fetch nothing.
     (swagger / "description.js").write_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_long_run(tmp_path: Path) -> None:
     for name in ("sizes", "concurrency"):
         ET.parse(tmp_path / "performance" / f"{name}.svg")
     assert len(json.loads((tmp_path / "performance" / "long.json").read_text())["sizes"]) == 1
+
+
+def test_what_is_on_record_is_what_is_shown(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "docs" / "performance.md", tmp_path)
+    shutil.copytree(ROOT / "docs" / "performance", tmp_path / "performance")
+    assert bench("--again", "--write", tmp_path).returncode == 0
+    for path in filter(Path.is_file, tmp_path.rglob("*")):
+        assert path.read_bytes() == (ROOT / "docs" / path.relative_to(tmp_path)).read_bytes(), (
+            "python -m scripts.bench --again"
+        )
 
 
 def test_what_grows_is_told() -> None:

@@ -382,3 +382,10 @@ def test_report(raw_server: RawServer, tmp_path: Path) -> None:
         for width in (375, 1280):
             tab.size(width, 800)
             assert tab.run("document.documentElement.scrollWidth") <= width
+            # No word is broken: each cell of one has the height of one line.
+            broken = (
+                "[...document.querySelectorAll('th, td:not(:last-child)')].filter(each => {"
+                " const range = document.createRange(); range.selectNodeContents(each);"
+                " return range.getClientRects().length > 1; }).map(each => each.innerText)"
+            )
+            assert tab.run(broken) == []

@@ -33,15 +33,18 @@ PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: auto; padding: 1rem;
-  overflow-wrap: anywhere; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: auto; padding: 1rem; }}
+h1, p, pre {{ overflow-wrap: anywhere; }}
 svg {{ max-width: 100%; height: auto; }}
 svg text {{ fill: currentColor; font: 12px system-ui, sans-serif; }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
 th, td {{ text-align: left; padding: .2rem .6rem .2rem 0; vertical-align: top; }}
 tr {{ border-bottom: 1px solid #8884; }}
-td:nth-child(3), td:nth-child(4) {{ text-align: right; font-variant-numeric: tabular-nums; }}
-pre {{ margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }}
+:is(th, td):not(:last-child) {{ white-space: nowrap; }}
+td:last-child {{ min-width: 15rem; }}
+:is(th, td):is(:nth-child(3), :nth-child(4)) {{ text-align: right; }}
+td {{ font-variant-numeric: tabular-nums; }}
+pre {{ margin: 0; white-space: pre-wrap; }}
 </style>
 <h1>{title}</h1>
 <p id="summary">{summary}</p>
@@ -52,7 +55,7 @@ pre {{ margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }}
 <h2>Jobs</h2>
 {omitted}
 <table id="jobs">
-<thead><tr><th>Id<th>Outcome<th>Seconds<th>Attempts<th>Words</tr></thead>
+<thead><tr><th>Id<th>Outcome<th>Seconds<th>Attempts<th>Output or error</tr></thead>
 <tbody>
 {rows}
 </tbody>

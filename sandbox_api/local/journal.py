@@ -110,6 +110,8 @@ def log_text(record: Record) -> None:
     if record.outcome is not None:
         commands = "1 command" if record.commands == 1 else f"{record.commands} commands"
         line += f", {commands}, status {record.outcome}"
+    if record.status == 499:
+        line += ", cancelled"
     if record.request_id:
         line += f", id {record.request_id}"
     log(f"{line}, the store failed: {record.failure}" if record.failure else line)

@@ -41,6 +41,7 @@ FILES: dict[str, tuple[str, str, str]] = {
     "/page.css": ("page.css", "text/css; charset=utf-8", STRICT),
     "/page.js": ("page.js", "text/javascript; charset=utf-8", STRICT),
     "/docs": ("docs.html", "text/html; charset=utf-8", SWAGGER),
+    "/docs/docs.css": ("docs.css", "text/css; charset=utf-8", STRICT),
     "/docs/docs.js": ("docs.js", "text/javascript; charset=utf-8", STRICT),
 }
 # The files of Swagger UI, as the package offapi names them.
@@ -146,6 +147,11 @@ def description() -> dict[str, Any]:
     """Return the description of what this server has."""
     file = resources.files("sandbox_client") / "openapi.json"
     whole: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    # How the real server speaks HTTP is not how this one does.
+    whole["info"]["description"] = (
+        f"What a sandbox server {SERVER_VERSION} answers. Where this one differs, on purpose, is "
+        "told in docs/local.md of sandbox-api."
+    )
     # Not the add-on that only some real servers carry; and wherever this one is reached.
     whole["tags"] = [tag for tag in whole["tags"] if tag["name"] != "loader"]
     whole["paths"] = {

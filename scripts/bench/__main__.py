@@ -285,11 +285,11 @@ def machine() -> str:
     )
 
 
-def write(folder: Path, found: list[Measured]) -> None:
-    """Write numbers and a plot of them."""
+def write(folder: Path, found: list[Measured], on: str) -> None:
+    """Write numbers, a plot and a table of what was found on a machine."""
     plots = folder / "performance"
     plots.mkdir(parents=True, exist_ok=True)
-    numbers = {"machine": machine(), "figures": {each.name: each.as_json() for each in found}}
+    numbers = {"machine": on, "figures": {each.name: each.as_json() for each in found}}
     (plots / "figures.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     rows = [
         (
@@ -303,6 +303,19 @@ def write(folder: Path, found: list[Measured]) -> None:
     ]
     drawn = plot.ratios("Our time to theirs, ratio of medians", rows)
     (plots / "ratios.svg").write_text(drawn, encoding="utf-8")
+    lines = [table.HEADINGS, *(each.cells() for each in found)]
+    table.put(folder / "performance.md", "figures", f"{on}.\n\n{table.markdown(lines)}")
+
+
+def write_again(folder: Path) -> None:
+    """Write plots and tables of the numbers that are there."""
+    figures, long = (
+        json.loads((folder / "performance" / f"{name}.json").read_bytes())
+        for name in ("figures", "long")
+    )
+    found = [Measured(name, of["ours"], of["theirs"]) for name, of in figures["figures"].items()]
+    write(folder, found, figures["machine"])
+    endurance.write(folder, long)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -315,6 +328,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--mebibytes", type=int, help="size of an environment; 1024 by default")
     made.add_argument("--files", type=int, help="files in a folder; 20000 by default")
     made.add_argument("--write", type=Path, help="folder to write to, laid out as docs/ is")
+    made.add_argument(
+        "--again", action="store_true", help="measure nothing: draw what is on record again"
+    )
     made.add_argument(
         "--long",
         type=int,
@@ -332,6 +348,9 @@ def main(arguments: list[str] | None = None) -> int:
     names = options.only.split(",") if options.only else [*PARTS]
     if unknown := {*names} - {*PARTS}:
         parser().error(f"there is no {', '.join(sorted(unknown))}, but {', '.join(PARTS)}")
+    if options.again:
+        write_again(options.write or servers.ROOT / "docs")
+        return 0
     whole = not (options.quick or options.only or options.no_peer)
     usual = (2, 8, 500) if options.quick else (15, 1024, 20_000)
     for name, value in zip(("rounds", "mebibytes", "files"), usual, strict=True):
@@ -356,11 +375,10 @@ def main(arguments: list[str] | None = None) -> int:
     if old is None:
         print("\nThe old client was not measured.")
     if target is not None:
-        write(target, found)
-        page = target / "performance.md"
-        table.put(page, "figures", f"{machine()}.\n\n{table.markdown(figures)}")
+        write(target, found, machine())
         if tables:
-            table.put(page, "layers", "\n\n".join(map(table.markdown, tables)))
+            layered = "\n\n".join(map(table.markdown, tables))
+            table.put(target / "performance.md", "layers", layered)
     return 0
 
 

@@ -35,10 +35,7 @@ def run(ours: Side, theirs: Side | None, calls: int, target: Path | None, *, qui
         "one after another": endure(ours, calls, 0),
         "64 at once": endure(ours, calls, 64),
     }
-    tests = {name: growth(found) for name, found in blocks.items()}
-    lines = [["calls", "", "first quarter", "last quarter", "grows"]]
-    for name, rows in tests.items():
-        lines += [[f"{calls:,} {name}", *row] for row in rows]
+    lines = grown(calls, blocks)
     print(table.plain(lines))
     rounds = 2 if quick else 5
     sides = {"sandbox-api": ours, **({"pl-sandbox-api": theirs} if theirs else {})}
@@ -51,22 +48,34 @@ def run(ours: Side, theirs: Side | None, calls: int, target: Path | None, *, qui
     ]
     print(table.plain(steps))
     if target is not None:
-        plots = target / "performance"
-        plots.mkdir(parents=True, exist_ok=True)
         numbers = {"calls": calls, "blocks": blocks, "sizes": sizes, "concurrency": widths}
-        (plots / "long.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-        drawn = {
-            "sizes": plot.lines(
-                "Time of a call by size of its answer", "bytes", "milliseconds", sizes
-            ),
-            "concurrency": plot.lines(
-                "Time for each call by calls at once", "calls at once", "milliseconds", widths
-            ),
-        }
-        for name, svg in drawn.items():
-            (plots / f"{name}.svg").write_text(svg, encoding="utf-8")
-        table.put(target / "performance.md", "growth", table.markdown(lines))
-    return 1 if any(row[-1] for rows in tests.values() for row in rows) else 0
+        write(target, numbers)
+    return 1 if any(line[-1] for line in lines[1:]) else 0
+
+
+def write(folder: Path, numbers: dict[str, Any]) -> None:
+    """Write numbers, plots of them and what grows."""
+    plots = folder / "performance"
+    plots.mkdir(parents=True, exist_ok=True)
+    (plots / "long.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    ms = "milliseconds"
+    drawn = {
+        "sizes": ("Time of a call by size of its answer", "bytes", ms),
+        "concurrency": ("Time for each call by calls at once", "calls at once", ms),
+    }
+    for name, titles in drawn.items():
+        svg = plot.lines(*titles, numbers[name])
+        (plots / f"{name}.svg").write_text(svg, encoding="utf-8")
+    lines = grown(numbers["calls"], numbers["blocks"])
+    table.put(folder / "performance.md", "growth", table.markdown(lines))
+
+
+def grown(calls: int, blocks: dict[str, list[Block]]) -> list[list[str]]:
+    """Return the table of what grows; the first line has the headings."""
+    lines = [["calls", "", "first quarter", "last quarter", "grows"]]
+    for name, found in blocks.items():
+        lines += [[f"{calls:,} {name}", *row] for row in growth(found)]
+    return lines
 
 
 def endure(side: Side, calls: int, width: int) -> list[Block]:

@@ -15,18 +15,30 @@ if TYPE_CHECKING:
 # Of the Okabe-Ito palette, which those who see fewer colours tell apart, too.
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"]
 
+# Light or dark as the page is: the paper and the ink; what is drawn between suits both.
+STYLE = """
+svg { color: #1d2433 }
+.paper { fill: #ffffff }
+@media (prefers-color-scheme: dark) {
+  svg { color: #e6eaf2 }
+  .paper { fill: #14171f }
+}
+"""
+GRID, BAR = "#80808040", "#0072b240"
+
 LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT = 70, 20, 40, 50, 720, 400
 
 
 class Plot:
-    """A drawing that grows; readable on a dark page, too, for it brings its background."""
+    """A drawing that grows."""
 
     def __init__(self, title: str, height: int = HEIGHT) -> None:
         self._parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-            'font-family="sans-serif" font-size="12">',
+            'font-family="sans-serif" font-size="12" fill="currentColor">',
             f"<title>{escape(title)}</title>",
-            '<rect width="100%" height="100%" fill="white"/>',
+            f"<style>{STYLE}</style>",
+            '<rect width="100%" height="100%" class="paper"/>',
         ]
         self.text(LEFT, 22, title, size=14)
 
@@ -86,10 +98,10 @@ def lines(title: str, across: str, up: str, series: dict[str, Points]) -> str:
     x = Axis((point[0] for point in points), LEFT, WIDTH - RIGHT)
     y = Axis((point[1] for point in points), HEIGHT - BOTTOM, TOP)
     for tick in x.ticks:
-        plot.line([(x(tick), TOP), (x(tick), HEIGHT - BOTTOM)], "#ddd")
+        plot.line([(x(tick), TOP), (x(tick), HEIGHT - BOTTOM)], GRID)
         plot.text(x(tick), HEIGHT - BOTTOM + 18, short(tick), anchor="middle")
     for tick in y.ticks:
-        plot.line([(LEFT, y(tick)), (WIDTH - RIGHT, y(tick))], "#ddd")
+        plot.line([(LEFT, y(tick)), (WIDTH - RIGHT, y(tick))], GRID)
         plot.text(LEFT - 6, y(tick) + 4, short(tick), anchor="end")
     plot.text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, across, anchor="middle")
     for number, (name, each) in enumerate(series.items()):
@@ -110,12 +122,12 @@ def ratios(title: str, rows: Sequence[tuple[str, float, float | None, float | No
     plot = Plot(title, height)
     x = Axis((value for row in rows for value in row[1:] if value), left, WIDTH - RIGHT)
     for tick in x.ticks:
-        plot.line([(x(tick), TOP), (x(tick), height - BOTTOM)], "#ddd")
+        plot.line([(x(tick), TOP), (x(tick), height - BOTTOM)], GRID)
         plot.text(x(tick), height - BOTTOM + 18, short(tick), anchor="middle")
     for number, (name, ratio, must, aim) in enumerate(rows):
         y = TOP + step * (number + 0.5)
         plot.text(left - 8, y + 4, name, anchor="end")
-        plot.line([(x(ratio), y), (left, y)], "#bcd", 8)
+        plot.line([(x(ratio), y), (left, y)], BAR, 8)
         for bound, colour in ((must, COLOURS[1]), (aim, COLOURS[2])):
             if bound:
                 plot.line([(x(bound), y - 9), (x(bound), y + 9)], colour, 3)

@@ -30,6 +30,16 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 
+# A function: which words and fields of a box stand outside of it.
+OUTSIDE = """(selector => {
+    const box = document.querySelector(selector).getBoundingClientRect();
+    const within = each => each.getBoundingClientRect();
+    return [...document.querySelectorAll(`${selector} :is(p, td, select, code, h2)`)]
+        .filter(each => within(each).width && each.offsetParent)
+        .filter(each => within(each).right > box.right + 1 || within(each).left < box.left - 1)
+        .map(each => each.outerHTML.slice(0, 200));
+})"""
+
 
 class Tab:
     """One tab: what is done in it, and what it asked for and complained about."""

@@ -139,6 +139,7 @@ def test_a_request_that_was_given_up_is_logged_as_such(server: Public) -> None:
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/execute/", data=form, timeout=0.5)
     wait_for(lambda: "POST /execute/ 499 " in server.text)
+    assert server.text.endswith(" 0 B, cancelled\n")
 
 
 def test_the_log_can_be_json(tmp_path: Path) -> None:
@@ -185,6 +186,9 @@ def test_the_description_is_of_this_server(server: Public) -> None:
         "/execute/",
     }
     assert description["servers"] == [{"url": "./"}]
+    # How the real one speaks HTTP is not how this one does.
+    assert "Content-Length" not in description["info"]["description"]
+    assert "docs/local.md" in description["info"]["description"]
     assert [tag["name"] for tag in description["tags"]] == ["sandbox"]
     assert "ExecutionResult" in description["components"]["schemas"]
     assert "LoadForm" not in description["components"]["schemas"]

@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from ..servers import RawServer, reply
-from .browser import Tab, browsing
+from .browser import OUTSIDE, Tab, browsing
 from .public import TOKEN, Public, execute, serving, wait_for
 
 if TYPE_CHECKING:
@@ -65,6 +66,12 @@ def test_the_page_shows_what_is_used(server: Public, tab: Tab) -> None:
     first, second, *_ = (line.split("\t") for line in text(tab, "#recent").splitlines())
     assert (first[1], first[2]) == ("1", "done")
     assert (second[1], second[2]) == ("2", "exit code 3")
+    # Of one whose client left, too, which is nobody's fault.
+    form = {"config": '{"commands": ["sleep 8"]}'}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/execute/", data=form, timeout=0.5)
+    tab.wait_for("document.querySelector('#recent td:nth-child(3)').innerText === 'cancelled'")
+    assert tab.run("document.querySelector('#recent td:nth-child(3)').className") == ""
     # It goes on doing so.
     execute(server.url, "exit 9")
     tab.wait_for("document.getElementById('recent').innerText.includes('exit code 9')")
@@ -159,6 +166,15 @@ def test_the_reference_works_without_the_internet(server: Public, tab: Tab) -> N
         tab.wait_for(f"!!document.querySelector('.opblock-{kind} .responses-wrapper')")
         assert tab.run(f"!!document.querySelector('.opblock-{kind} .try-out')") is tried
     assert "loader" not in tab.run("document.body.innerText")
+    assert tab.run(f"{OUTSIDE}('.swagger-ui')") == []
+    # Also on a phone, as light or dark as it is.
+    tab.size(390, 800)
+    assert tab.run("document.documentElement.scrollWidth") <= 390
+    assert tab.run(f"{OUTSIDE}('.swagger-ui')") == []
+    for scheme in ("light", "dark"):
+        tab.scheme(scheme)
+        dark = "document.documentElement.classList.contains('dark-mode')"
+        tab.wait_for(f"{dark} === {str(scheme == 'dark').lower()}")
     assert all(url.startswith((server.url, "data:")) for url in tab.urls)
     assert tab.complaints == []
 

@@ -7,3 +7,11 @@ SwaggerUIBundle({
   // It can't send JSON in a text field of a form, as execute needs; the page of this server can.
   supportedSubmitMethods: ["get", "head"],
 });
+
+// As light or dark as the system is.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+function follow() {
+  document.documentElement.classList.toggle("dark-mode", dark.matches);
+}
+dark.addEventListener("change", follow);
+follow();

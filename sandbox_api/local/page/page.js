@@ -69,9 +69,11 @@ function showRecent(executions) {
     const row = document.createElement("tr");
     const ran = each.status !== null;
     const time = element("td", new Date(each.time).toLocaleTimeString([], { hour12: false }));
-    const result = ran ? outcome(each.status) : `refused, ${each.http_status}`;
+    const left = each.http_status === 499;
+    const refusal = left ? "cancelled" : `refused, ${each.http_status}`;
+    const kind = each.status === 0 ? "good" : left ? "" : "bad";
     row.append(time, element("td", each.commands),
-      element("td", result, each.status === 0 ? "good" : "bad"),
+      element("td", ran ? outcome(each.status) : refusal, kind),
       element("td", each.seconds.toFixed(2), "number"));
     return row;
   }));
