@@ -168,7 +168,7 @@ def pack(tree: Mapping[str, Entry]) -> BinaryIO:
     The same content makes the same bytes, on any day and for any user.
 
     Raises:
-        InvalidEnvironment: something in it can not be packed; the message names it.
+        InvalidEnvironment: something in it cannot be packed; the message names it.
         OSError: a file can't be read, or the disk is full.
     """
     check_links(tree, dangling=False)
@@ -465,7 +465,7 @@ def unpack(archive: Reader, root: Path) -> None:
         if error.errno not in _NAMING:
             raise
         raise InvalidEnvironment(
-            f"the environment can not be unpacked here ({error}): make it with other names"
+            f"the environment cannot be unpacked here ({error}): make it with other names"
         ) from error
 
 
@@ -532,5 +532,5 @@ def _clean(name: str) -> str:
 
 def _refused(name: str, why: str) -> InvalidEnvironment:
     return InvalidEnvironment(
-        f"the environment can not be unpacked safely: its member {shown(name)} {why}"
+        f"the environment cannot be unpacked safely: its member {shown(name)} {why}"
     )

@@ -15,7 +15,7 @@ def check_hooks(hooks: Any, *, awaited: bool) -> None:
     """Check that hooks can be called, or awaited.
 
     Raises:
-        TypeError: they can not.
+        TypeError: they cannot.
     """
     if not isinstance(hooks, Mapping):
         raise TypeError(f"hooks must be a mapping of events to functions, not {hooks!r}")

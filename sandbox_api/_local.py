@@ -30,14 +30,14 @@ Isolation = Literal["bubblewrap", "podman", "docker", "none"]
 
 
 class WrongSetting(LocalSandboxError):
-    """A local sandbox can not serve with these settings."""
+    """A local sandbox cannot serve with these settings."""
 
 
 def start(isolation: Isolation, image: str | None) -> LocalServer:
     """Start a private local sandbox, with podman and docker in containers of an image.
 
     Raises:
-        LocalSandboxError: it can not run here.
+        LocalSandboxError: it cannot run here.
     """
     _need_extra()
     from .local import UNISOLATED, IsolationError, LocalServer
@@ -55,8 +55,8 @@ def serve(**options: Any) -> None:
     """Serve a local sandbox over HTTP until interrupted, with the options of `local.serve`.
 
     Raises:
-        LocalSandboxError: it can not run here.
-        WrongSetting: it can not run with these options.
+        LocalSandboxError: it cannot run here.
+        WrongSetting: it cannot run with these options.
     """
     _need_extra()
     from .local import IsolationError, SettingError, serve
@@ -76,7 +76,7 @@ def missing() -> list[str]:
 
 def _need_extra() -> None:
     if sys.platform == "win32":
-        # It can not even be imported.
+        # It cannot even be imported.
         raise LocalSandboxError(
             "the local sandbox needs Linux, and this is Windows. Run it in WSL 2, where "
             "bubblewrap, podman or docker can isolate commands, or use a sandbox on another "

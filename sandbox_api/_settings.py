@@ -110,7 +110,7 @@ class Settings:
         """Check what a user gave, among it perhaps a client of httpx, for one flavour.
 
         Raises:
-            InvalidURL: the URL can not be used, or there is none.
+            InvalidURL: the URL cannot be used, or there is none.
             TypeError: the URL is no text, there is no such option, it does not go with that
                 client, hooks are of the other flavour, or an option is of the wrong kind.
             ValueError: a header can't be sent, or `retries` is negative.
@@ -158,7 +158,7 @@ class Settings:
         """Return a new synchronous client.
 
         Raises:
-            InvalidURL: the URL of a proxy can not be used.
+            InvalidURL: the URL of a proxy cannot be used.
             FileNotFoundError: a file of certificates is not there.
         """
         from ._blocking import Client  # here, for the network takes long to be imported
@@ -170,7 +170,7 @@ class Settings:
         """Return a new asynchronous client.
 
         Raises:
-            InvalidURL: the URL of a proxy can not be used.
+            InvalidURL: the URL of a proxy cannot be used.
             FileNotFoundError: a file of certificates is not there.
         """
         from ._suspending import AsyncClient
@@ -394,7 +394,7 @@ def usable_proxies() -> Generator[None]:
         ) from None
     except (httpx.InvalidURL, ValueError):
         raise InvalidURL(
-            "the URL of a proxy, given or in HTTP_PROXY or the like, can not be used: "
+            "the URL of a proxy, given or in HTTP_PROXY or the like, cannot be used: "
             "write it like http://proxy.example.org:3128"
         ) from None
 

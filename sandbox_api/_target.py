@@ -53,7 +53,7 @@ class Target:
         """Put what was written in its place.
 
         Raises:
-            InvalidEnvironment: it can not be unpacked safely.
+            InvalidEnvironment: it cannot be unpacked safely.
         """
         if self._extract:
             self.file.seek(0)

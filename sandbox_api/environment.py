@@ -100,7 +100,7 @@ def open_environment(source: EnvironmentSource, *, exclude: Iterable[str] = ()) 
     Raises:
         TypeError: the source is none of these, or `exclude` is one string, or is given with an
             archive.
-        InvalidEnvironment: it can not be packed, or is not gzipped; the message says what to do.
+        InvalidEnvironment: it cannot be packed, or is not gzipped; the message says what to do.
         OSError: a file is missing, or can't be read.
 
     Examples:
@@ -305,7 +305,7 @@ def _entry(name: str, content: Any) -> Entry:
         return content.encode()
     except UnicodeEncodeError:
         raise InvalidEnvironment(
-            f"the content of {name!r} can not be encoded in UTF-8: give it as bytes"
+            f"the content of {name!r} cannot be encoded in UTF-8: give it as bytes"
         ) from None
 
 
@@ -321,7 +321,7 @@ def _check_name(name: Any) -> None:
         longest = max(len(part.encode()) for part in parts)
     except UnicodeEncodeError:
         raise InvalidEnvironment(
-            f"the name {name!r} can not be encoded in UTF-8: rename it"
+            f"the name {name!r} cannot be encoded in UTF-8: rename it"
         ) from None
     if longest > _LONGEST_NAME:
         raise InvalidEnvironment(

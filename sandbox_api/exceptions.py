@@ -7,12 +7,12 @@
     * Under these, one class for each status: `Sandbox404`, `Sandbox503`, …
     * InvalidConfig (Sandbox400, ValueError): the configuration is wrong, and was not sent.
 * SandboxFailure: no answer came, or none that makes sense. The cause is in `__cause__`.
-    * InvalidURL (ValueError): the sandbox's URL can not be used.
-    * ConnectionFailed (ConnectionError): the server can not be reached, or hung up.
+    * InvalidURL (ValueError): the sandbox's URL cannot be used.
+    * ConnectionFailed (ConnectionError): the server cannot be reached, or hung up.
     * TimedOut (TimeoutError): the server took longer than the client's time-out.
     * InvalidReply (ValueError): the answer is not what the description says.
-    * LocalSandboxError (RuntimeError): the local sandbox can not run here.
-* InvalidEnvironment (ValueError): a folder or archive can not be used as an environment.
+    * LocalSandboxError (RuntimeError): the local sandbox cannot run here.
+* InvalidEnvironment (ValueError): a folder or archive cannot be used as an environment.
 * ExecutionFailed: a command failed; raised by `result.raise_for_status()` alone.
 
 Examples:
@@ -139,11 +139,11 @@ class SandboxFailure(Exception):
 
 
 class InvalidURL(SandboxFailure, ValueError):
-    """The sandbox's URL can not be used; the message says why."""
+    """The sandbox's URL cannot be used; the message says why."""
 
 
 class ConnectionFailed(SandboxFailure, ConnectionError):
-    """The server can not be reached, or hung up before its answer was complete."""
+    """The server cannot be reached, or hung up before its answer was complete."""
 
 
 class TimedOut(SandboxFailure, TimeoutError):
@@ -155,7 +155,7 @@ class InvalidReply(SandboxFailure, ValueError):
 
 
 class LocalSandboxError(SandboxFailure, RuntimeError):
-    """The local sandbox can not run here; the message says why, and what to do."""
+    """The local sandbox cannot run here; the message says why, and what to do."""
 
 
 def status_exceptions(response: httpx.Response) -> SandboxError:
@@ -410,4 +410,4 @@ class InvalidConfig(Sandbox400, ValueError):
 
 
 class InvalidEnvironment(ValueError):
-    """A folder, mapping or archive can not be used as an environment; the message says why."""
+    """A folder, mapping or archive cannot be used as an environment; the message says why."""

@@ -70,7 +70,7 @@ class Sandbox:
         options: headers, proxies, TLS, …: see ClientOptions.
 
     Raises:
-        InvalidURL: the URL can not be used, or there is none.
+        InvalidURL: the URL cannot be used, or there is none.
         TypeError: an argument is of the wrong kind, hooks of the other flavour among them.
         ValueError: a header or cookie can't be sent, or `retries` is negative.
 
@@ -125,7 +125,7 @@ class Sandbox:
             options: `headers`, `retries` and the others of a Sandbox; see ClientOptions.
 
         Raises:
-            LocalSandboxError: it can not run here; the message says why, and what to do.
+            LocalSandboxError: it cannot run here; the message says why, and what to do.
 
         Examples:
 
@@ -272,7 +272,7 @@ class Sandbox:
 
         Raises:
             InvalidConfig: the configuration is wrong; nothing was sent.
-            InvalidEnvironment: the files can not be used; nothing was sent.
+            InvalidEnvironment: the files cannot be used; nothing was sent.
             Sandbox400: the server refuses the configuration or the files; the message says why.
             Sandbox404: `config["environment"]` is not stored on the server.
             Sandbox503: the server is overloaded, still; nothing was run.
@@ -501,8 +501,8 @@ class Sandbox:
         Raises:
             Sandbox404: the environment is not stored, or the file is not in it.
             InvalidReply: the reply announces no length, so that it could be cut unnoticed.
-            InvalidEnvironment: what was received can not be unpacked safely.
-            OSError: the destination can not be written.
+            InvalidEnvironment: what was received cannot be unpacked safely.
+            OSError: the destination cannot be written.
 
         Examples:
 

@@ -71,7 +71,7 @@ def create_app(
     application runs, and up to max_storage bytes of them. Answer only requests that address the
     server as one of hosts, by default any, and that carry the token, if there is one. When seen,
     have a page, a reference and metrics too. When the application starts, raise IsolationError if
-    commands can not be isolated as asked for, and Unreachable if the store is.
+    commands cannot be isolated as asked for, and Unreachable if the store is.
     """
     api = Api()
     middleware: list[Middleware] = []

@@ -28,7 +28,7 @@ STUDENT = 1000
 
 
 class ArchiveError(Exception):
-    """An archive that is refused, or a folder that can not be packed; the text says why."""
+    """An archive that is refused, or a folder that cannot be packed; the text says why."""
 
 
 def pack(root: int, file: IO[bytes], limits: Limits) -> None:

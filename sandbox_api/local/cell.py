@@ -40,13 +40,13 @@ class CellError(RuntimeError):
 
 
 class IsolationError(RuntimeError):
-    """Commands can not be isolated on this machine, or not in the way that was asked for."""
+    """Commands cannot be isolated on this machine, or not in the way that was asked for."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         # One paragraph of sentences, whatever a program said.
         reason = " ".join(reason.split())
         end = "" if reason.endswith((".", "?", "!")) else "."
-        super().__init__(f"The local sandbox can not isolate commands: {reason}{end} {remedy}")
+        super().__init__(f"The local sandbox cannot isolate commands: {reason}{end} {remedy}")
 
 
 # The last of all remedies.

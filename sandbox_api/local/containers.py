@@ -274,7 +274,7 @@ def probe(name: Engine, image: str, work: Path, limits: Limits) -> Containers:
     try:
         return replace(isolator, controllers=trial(isolator, work, limits))
     except EngineError as error:
-        raise refuse(f"can not run {image}: {error}") from error
+        raise refuse(f"cannot run {image}: {error}") from error
 
 
 def account(name: Engine, *, rootless: bool) -> tuple[int, list[str]]:
@@ -365,7 +365,7 @@ def trial(isolator: Containers, work: Path, limits: Limits) -> frozenset[str]:
     found: set[str] = set()
     for line in text.decode().splitlines():
         controller, _, bound = line.partition(" ")
-        # Some engines only warn when they can not bound something.
+        # Some engines only warn when they cannot bound something.
         if bound.isdigit() and 0 < int(bound) <= wanted[controller]:
             found.add(controller)
     return frozenset(found)
@@ -393,7 +393,7 @@ def ask(engine: str, *arguments: str, seconds: float = SECONDS) -> str:
 def sweep(engine: str) -> None:
     """Remove the containers of servers that were killed, with what would have removed them."""
     names = ("ps", "--all", "--filter", f"label={LABEL}", "--format", "{{.Names}}")
-    # What can not be removed now will perhaps be the next time.
+    # What cannot be removed now will perhaps be the next time.
     with contextlib.suppress(EngineError):
         for name in ask(engine, *names).split():
             server = name.removeprefix(f"{LABEL}-").rpartition("-")[0]

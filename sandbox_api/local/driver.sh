@@ -1,4 +1,4 @@
-# Runs commands one after another; the first process of a sandbox, so that it can not be killed
+# Runs commands one after another; the first process of a sandbox, so that it cannot be killed
 # from inside. $1: folder with the command to run, $2: descriptor that orders come from, each of them
 # a number and the name of two pipes, $3: descriptor that exit codes go to, $4: descriptors by which
 # to enter control groups, $5: processes that commands may have, or nothing; the rest: options of

@@ -77,7 +77,7 @@ class Engine:
     async def execute(self, job: Job, upload: IO[bytes] | None) -> ExecutionResult:
         """Execute job in the environment that it names, with upload unpacked over it.
 
-        Raise Refusal when all slots stay taken or an archive can not be used, and BoxError
+        Raise Refusal when all slots stay taken or an archive cannot be used, and BoxError
         when no sandbox can be started.
         """
         async with self._slot(), self._box(job.environ) as box:
@@ -158,7 +158,7 @@ class Engine:
             try:
                 unpacker.unpack(upload, kept=names, trusted=False)
             except ArchiveError as error:
-                raise Refusal(400, f"The environment can not be used: {error}") from error
+                raise Refusal(400, f"The environment cannot be used: {error}") from error
 
     async def _run(self, box: Box, job: Job) -> Run:
         run = Run(0, [], time.monotonic(), self.limits.request_output_size)
@@ -221,7 +221,7 @@ class Engine:
                     lambda file: pack(root, file, self.limits)
                 )
         except ArchiveError as error:
-            raise Refusal(400, f"The working directory can not be saved: {error}") from error
+            raise Refusal(400, f"The working directory cannot be saved: {error}") from error
         finally:
             os.close(root)
         return ExecutionResult(status=status, execution=run.results, total_time=total, **more)

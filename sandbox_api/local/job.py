@@ -114,9 +114,9 @@ def variable(name: str, value: object) -> tuple[str, str]:
     """Return the name and the text of an environment variable."""
     text = str(value)
     if not name or "=" in name or not usable(name):
-        raise Refusal(400, f"environ can not have a variable named {name!r}")
+        raise Refusal(400, f"environ cannot have a variable named {name!r}")
     if not usable(text):
-        raise Refusal(400, f"environ can not have the value {text!r}, of variable {name!r}")
+        raise Refusal(400, f"environ cannot have the value {text!r}, of variable {name!r}")
     return name, text
 
 

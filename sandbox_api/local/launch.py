@@ -180,7 +180,7 @@ def start(wanted: dict[str, list[str]], descriptors: list[int], nothing: int) ->
     # This process stays there, which is of no use to it, until it enters the next.
     for network in descriptors[len(numbers) :]:
         if LIBC.setns(network, NETWORK):
-            raise OSError("its network can not be entered")
+            raise OSError("its network cannot be entered")
     actions = [(os.POSIX_SPAWN_DUP2, nothing, 0)]
     # The numbers are those of standard streams, or above all that are open here.
     actions += [

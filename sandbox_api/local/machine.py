@@ -1,6 +1,6 @@
 """What this machine, or the container that the server runs in, has and uses.
 
-psutil reads numbers of the whole machine, and fails where it can not; unknown is None or 0 here.
+psutil reads numbers of the whole machine, and fails where it cannot; unknown is None or 0 here.
 """
 
 from __future__ import annotations
@@ -171,5 +171,5 @@ def partitions(*, every: bool) -> list[Any]:
 
 
 def words(path: Path) -> list[str]:
-    """Return the words in a file; none when it can not be read."""
+    """Return the words in a file; none when it cannot be read."""
     return known(lambda: path.read_text().split(), [])

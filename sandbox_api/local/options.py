@@ -25,7 +25,7 @@ TOKEN_SIZE = 16
 
 
 class SettingError(ValueError):
-    """A server can not start with these settings; the text says why, and shows no secret."""
+    """A server cannot start with these settings; the text says why, and shows no secret."""
 
 
 def parse_size(size: int | str) -> int:
@@ -105,10 +105,10 @@ def try_store(place: Path | str, limits: Limits) -> None:
         install = f"'sandbox-api[{extra}]'" if extra else f"fsspec, and what it has for {scheme}://"
         raise SettingError(f"{scheme}:// needs more packages: pip install {install}") from None
     except Unreachable as error:
-        raise OSError(f"Environments can not be kept at {place}: {error.reason}") from None
+        raise OSError(f"Environments cannot be kept at {place}: {error.reason}") from None
     except OSError as error:
         reason = error.strerror or "it is not there"
-        raise SettingError(f"Environments can not be kept at {place}: {reason}") from None
+        raise SettingError(f"Environments cannot be kept at {place}: {reason}") from None
 
 
 def greeting(

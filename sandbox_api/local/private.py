@@ -27,7 +27,7 @@ class LocalServer:
     """A private server in a child process, that ends with this object or with its process.
 
     Clients can connect to `url` at once. With podman or docker as isolation, its containers are of
-    image. Raise IsolationError when commands can not be isolated.
+    image. Raise IsolationError when commands cannot be isolated.
     """
 
     def __init__(self, isolation: Isolation = "bubblewrap", image: str | None = None) -> None:

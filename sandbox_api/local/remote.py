@@ -79,7 +79,7 @@ class Remote(Room):
     """Environments below a URL.
 
     The object of an environment is UUID/EXPIRY.tgz: names are what all stores have, list quickly,
-    and can not change, so that all servers read the same time, in microseconds, whatever their
+    and cannot change, so that all servers read the same time, in microseconds, whatever their
     settings are. Nothing but that time decides what is swept, so that any number of servers may.
     """
 
@@ -100,7 +100,7 @@ class Remote(Room):
         self.sweep()
 
     def check(self) -> None:
-        """Write something and remove it; raise Unreachable when that can not be done."""
+        """Write something and remove it; raise Unreachable when that cannot be done."""
         path = f"{self._root}/{uuid.uuid4()}/0.tgz.tmp"
         self._make_folder(path)
         self._ask(self._files.pipe_file, path, b"\n")

@@ -36,7 +36,7 @@ ABSENT: dict[str, int] = {
     "io_uring_setup": 425,
     "io_uring_enter": 426,
     "io_uring_register": 427,
-    "clone3": 435,  # its flags can not be seen from here
+    "clone3": 435,  # its flags cannot be seen from here
     "memfd_secret": 447,
 }
 NEWER: dict[str, int] = {

@@ -72,8 +72,8 @@ def serve(
     at once as there are slots, and let others wait that many seconds. Call ready with the URL once
     clients can connect.
 
-    Raise OSError when the address can not be listened on or a store does not answer,
-    IsolationError when commands can not be isolated, and SettingError when something else is not
+    Raise OSError when the address cannot be listened on or a store does not answer,
+    IsolationError when commands cannot be isolated, and SettingError when something else is not
     as it must be.
     """
     limits = Limits(network=network)
@@ -84,7 +84,7 @@ def serve(
     if image is not None and isolation not in ENGINES:
         raise SettingError(f"Only podman and docker use an image, and isolation is {isolation}")
     if limits.slots < 1 or not limits.patience >= 0:
-        raise SettingError("There must be a slot at least, and requests can not wait less than 0 s")
+        raise SettingError("There must be a slot at least, and requests cannot wait less than 0 s")
     room = parse_size(max_storage)
     kept = place(data)
     with listener(host, port, fd) as listening:

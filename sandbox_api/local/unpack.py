@@ -116,7 +116,7 @@ class Unpacker:
         except OSError as error:
             if error.errno not in NAMING:
                 raise
-            raise ArchiveError(f"it can not be unpacked ({error})") from error
+            raise ArchiveError(f"it cannot be unpacked ({error})") from error
         finally:
             os.close(root)
         return names

@@ -43,7 +43,7 @@ def verify(
     nothing but small commands, and store a few small environments.
 
     Raises:
-        InvalidURL: the URL can not be used.
+        InvalidURL: the URL cannot be used.
         ConnectionFailed: the server does not answer, or answers nobody without a token.
     """
     settings = Settings.of(url, {}, given=None, awaited=False)
@@ -81,7 +81,7 @@ class _Run:
         self._described = described
         self._cases = cases
         self.report = Report({name: described.aspects(name) for name in described.operations})
-        # Add-ons can not be called without a resource of theirs.
+        # Add-ons cannot be called without a resource of theirs.
         self._own = [
             name
             for name, each in described.operations.items()

@@ -72,7 +72,7 @@ class Bare:
 
     def throughput(self, number: int) -> float:
         """Return how many runs there are in a second, eight at once."""
-        # Without the filter, which eight can not read from one descriptor.
+        # Without the filter, which eight cannot read from one descriptor.
         run = [*self._options(), "--", "bash", "-c", "true"]
         started = time.perf_counter()
         self._call(["xargs", "-P", str(CLIENTS), "-I", "{}", *run], input="x\n" * number)

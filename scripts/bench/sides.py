@@ -124,7 +124,7 @@ def installed(name: str, requirements: list[str]) -> str | None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             reason = done.stderr.strip().rpartition("\n")[2]
-            print(f"{name} can not be installed: {reason}", file=sys.stderr)
+            print(f"{name} cannot be installed: {reason}", file=sys.stderr)
             return None
         ready.touch()
     return str(python)

@@ -356,7 +356,7 @@ def test_what_tarfile_packs_is_read(form: int, tmp_path: Path) -> None:
     assert listed == list(content(stream))
 
 
-# What can not be packed
+# What cannot be packed
 
 
 @pytest.mark.parametrize(

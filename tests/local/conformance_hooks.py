@@ -1,4 +1,4 @@
-"""What schemathesis can not know from the description.
+"""What schemathesis cannot know from the description.
 
 What a gzipped tar archive looks like, how a file comes to be where `result_path` says, and where
 the local sandbox is stricter than the real server, as docs/local.md tells.

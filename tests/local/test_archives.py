@@ -53,7 +53,7 @@ def long_name(size: int) -> bytes:
         pytest.param(archive(("../a", b"")), "does not stay", id="dots"),
         pytest.param(archive(("a/b/../../../c", b"")), "does not stay", id="dots within"),
         pytest.param(archive(("a" * 5000, b"")), "does not stay", id="longest name"),
-        pytest.param(archive(("a" * 300, b"")), "can not be unpacked", id="long name"),
+        pytest.param(archive(("a" * 300, b"")), "cannot be unpacked", id="long name"),
         pytest.param(archive(special("d", tarfile.CHRTYPE)), "neither", id="device"),
         pytest.param(archive(special("d", tarfile.BLKTYPE)), "neither", id="disk"),
         pytest.param(archive(special("d", tarfile.FIFOTYPE)), "neither", id="named pipe"),
@@ -62,7 +62,7 @@ def long_name(size: int) -> bytes:
         pytest.param(archive(special("l", SYMLINK, "/home/student/../x")), "leads out", id="both"),
         pytest.param(archive(special("l", LINK, "/etc/passwd")), "does not stay", id="hard link"),
         pytest.param(archive(special("l", LINK, "../../x")), "does not stay", id="hard, dots"),
-        pytest.param(archive(special("l", LINK, "none")), "can not be", id="hard link to nothing"),
+        pytest.param(archive(special("l", LINK, "none")), "cannot be", id="hard link to nothing"),
         pytest.param(
             archive(special("d", DIRECTORY), special("l", LINK, "d")), "not to a file", id="hard"
         ),
@@ -71,12 +71,12 @@ def long_name(size: int) -> bytes:
         ),
         pytest.param(
             archive(special("d", SYMLINK, "e"), special("e", DIRECTORY), ("d/f", b"")),
-            "can not be unpacked",
+            "cannot be unpacked",
             id="through a link",
         ),
-        pytest.param(archive(("f", b""), ("f/g", b"")), "can not be unpacked", id="through a file"),
+        pytest.param(archive(("f", b""), ("f/g", b"")), "cannot be unpacked", id="through a file"),
         pytest.param(
-            archive(special("d", DIRECTORY), ("d", b"")), "can not be unpacked", id="over a folder"
+            archive(special("d", DIRECTORY), ("d", b"")), "cannot be unpacked", id="over a folder"
         ),
         pytest.param(archive(special("big", tarfile.REGTYPE)), "", id="harmless"),
     ],
@@ -90,7 +90,7 @@ def test_an_upload_that_can_not_be_used_is_refused(
         return
     assert response.status_code == 400
     assert response.headers["content-type"] == "text/html; charset=utf-8"
-    assert response.text.startswith("The environment can not be used: ")
+    assert response.text.startswith("The environment cannot be used: ")
     assert reason in response.text
     assert client.left() == []
 
@@ -243,7 +243,7 @@ def test_members_are_named_without_a_leading_dot_and_folders_are_members(client:
 def test_a_working_directory_that_is_too_large_is_not_saved(client: Client) -> None:
     response = client.ask("truncate -s 1G a b c", save=True)
     assert response.status_code == 400
-    assert "The working directory can not be saved: it holds more than" in response.text
+    assert "The working directory cannot be saved: it holds more than" in response.text
     assert client.left() == []
     assert not list(client.folder.glob("sandbox-work-*/data/environments/*.tmp"))
 

@@ -278,7 +278,7 @@ def test_another_protocol_is_not_begun(server: Server) -> None:
         answer = rest(connection)
     assert answer.count(b"HTTP/1.1 200 ") == 3
     assert answer.index(b"ok\n") < answer.index(b"done") < answer.rindex(b"ok\n")
-    # Where its body ends can not be known.
+    # Where its body ends cannot be known.
     chunked = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     answer = rest(server.connect(HEALTHZ[:-2] + upgrade + chunked + HEALTHZ))
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -329,7 +329,7 @@ def test_what_is_no_http_is_refused(
     server: Server, request_: bytes, capfd: pytest.CaptureFixture[Any]
 ) -> None:
     assert rest(server.connect(request_)).startswith(b"HTTP/1.1 400 ")
-    # Whoever knocks can not fill the log.
+    # Whoever knocks cannot fill the log.
     assert capfd.readouterr().err == ""
     assert server.works()
 

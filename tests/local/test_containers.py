@@ -121,7 +121,7 @@ def fake(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def usable(given: Given) -> str:
-    """Return why an engine can not be used, or nothing."""
+    """Return why an engine cannot be used, or nothing."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o711)
         try:
@@ -151,7 +151,7 @@ def engine(
             pytest.skip(f"{given.name} takes no image: {error.stderr.decode().strip()}")
         try:
             if usable(given) and given.name == "podman" and shutil.which("runc"):
-                # The other runtime, crun, can not do with control groups of both versions at once.
+                # The other runtime, crun, cannot do with control groups of both versions at once.
                 (folder / "containers.conf").write_text('[engine]\nruntime = "runc"\n')
                 monkeypatch.setenv("CONTAINERS_CONF", str(folder / "containers.conf"))
             if reason := usable(given):
@@ -506,8 +506,8 @@ def test_bubblewraps_error_names_the_engines(
 def test_an_engine_that_does_not_work_tells_why(
     podman: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_SAYS", "can not connect\nto the daemon")
-    with pytest.raises(IsolationError, match="podman does not work: Error: can not connect to the"):
+    monkeypatch.setenv("FAKE_SAYS", "cannot connect\nto the daemon")
+    with pytest.raises(IsolationError, match="podman does not work: Error: cannot connect to the"):
         LocalServer("podman")
 
 
@@ -537,7 +537,7 @@ def test_an_engine_that_can_not_run_the_image_tells_why(
     words: str,
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(IsolationError, match=f"podman can not run an/image:of-it: .*{words}"):
+    with pytest.raises(IsolationError, match=f"podman cannot run an/image:of-it: .*{words}"):
         LocalServer("podman", podman.image)
 
 

@@ -349,7 +349,7 @@ def test_a_server_that_is_asked_twice_ends_at_once(tmp_path: Path) -> None:
 def test_a_save_that_takes_long_does_not_keep_a_server_from_its_end(tmp_path: Path) -> None:
     kept = tmp_path / "environments"
     with serving(tmp_path) as server, ThreadPoolExecutor(1) as pool:
-        # Much that can not be compressed, which takes a dozen seconds and more.
+        # Much that cannot be compressed, which takes a dozen seconds and more.
         slow = pool.submit(execute, server.url, "head -c 600M /dev/urandom > f", save=True)
         wait_for(lambda: any(path.stat().st_size for path in kept.glob("*.tmp")))
         assert ended_at_once(server) < 6

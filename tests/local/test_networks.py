@@ -227,7 +227,7 @@ def test_a_launcher_that_can_not_enter_a_network_starts_nothing_in_its_place(wor
 
         wrong: Any = Wrong()
         pool._networks.take = lambda: wrong  # type: ignore[method-assign]
-        with pytest.raises(LaunchError, match="can not be entered"):
+        with pytest.raises(LaunchError, match="cannot be entered"):
             async with pool.box():
                 pass
         os.close(descriptor)

@@ -379,7 +379,7 @@ def test_a_store_that_can_not_be_used_is_a_clear_message(
         "s3://no-such-bucket/x": "there is no such bucket",
         "nonsense://x/y": "Protocol not known: nonsense",
     }.items():
-        with pytest.raises(OSError, match=f"can not be kept at {url}: .*{words}"):
+        with pytest.raises(OSError, match=f"cannot be kept at {url}: .*{words}"):
             try_store(url, Limits())
 
 

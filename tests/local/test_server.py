@@ -186,11 +186,11 @@ def test_environments_are_kept_in_the_users_folder_by_default(tmp_path: Path) ->
     [
         (["--max-storage", "much"], "'much' is no size"),
         (["--data", "s3://eve:secret@bucket"], "must have no password"),
-        (["--data", "nonsense://bucket"], "can not be kept at nonsense://bucket: ValueError: "),
-        (["--data", "/proc/no"], "can not be kept at /proc/no: No such file or directory"),
+        (["--data", "nonsense://bucket"], "cannot be kept at nonsense://bucket: ValueError: "),
+        (["--data", "/proc/no"], "cannot be kept at /proc/no: No such file or directory"),
         (["--slots", "0"], "There must be a slot at least"),
-        (["--wait", "-1"], "can not wait less than 0 s"),
-        (["--wait", "nan"], "can not wait less than 0 s"),
+        (["--wait", "-1"], "cannot wait less than 0 s"),
+        (["--wait", "nan"], "cannot wait less than 0 s"),
         (
             ["--host", "no.such.host.invalid"],
             "Can not listen on no.such.host.invalid port 0: Name or service",
