@@ -1,1 +1,1 @@
-"""What `make` runs, one purpose each."""
+"""What `make` runs, and what is run by hand as docs/contract.md says; one purpose each."""
