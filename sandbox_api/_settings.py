@@ -164,7 +164,7 @@ class Settings:
         from ._blocking import Client  # here, for the network takes long to be imported
 
         with usable_proxies():
-            return prepared(Client(self.socket, **self._arguments()))
+            return prepared(Client(self.socket, **self._arguments()), self.base_url)
 
     def async_client(self) -> httpx.AsyncClient:
         """Return a new asynchronous client.
@@ -176,7 +176,7 @@ class Settings:
         from ._suspending import AsyncClient
 
         with usable_proxies():
-            return prepared(AsyncClient(self.socket, **self._arguments()))
+            return prepared(AsyncClient(self.socket, **self._arguments()), self.base_url)
 
     def address(self, path: str) -> httpx.URL | str:
         """Return the whole URL of a path below the sandbox's."""
@@ -367,8 +367,12 @@ def parsed(url: str) -> httpx.URL | str:
         return url
 
 
-def prepared(client: C) -> C:
+def prepared(client: C, url: str) -> C:
     """Return a client whose calls through proxies, if any, are as reliable as the others."""
+    # All calls go to one server, but an authentication may ask another.
+    used = client._transport_for_url(httpx.URL(url))  # pyright: ignore[reportPrivateUsage]
+    if used is client._transport and client.auth is None:  # pyright: ignore[reportPrivateUsage]
+        client._mounts.clear()  # pyright: ignore[reportPrivateUsage]
     if client._mounts:  # pyright: ignore[reportPrivateUsage]
         from ._network import adapt
 

@@ -167,6 +167,31 @@ def test_connection_through_a_proxy_is_used_once(
         assert b"\r\nconnection: close\r\n" in request.lower()
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"NO_PROXY": "localhost"},
+        {"HTTPS_PROXY": "http://127.0.0.1:1"},
+        {"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1"},
+    ],
+)
+def test_proxy_that_is_not_for_this_server_changes_nothing(
+    variables: dict[str, str],
+    connect: Callable[..., Sandbox],
+    raw_server: RawServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raw_server.answer = OK
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    sandbox = connect(raw_server.url)
+    for _ in range(2):
+        assert sandbox.execute({"commands": ["true"]}).ok
+    assert raw_server.accepted == 1
+    for request in raw_server.requests:
+        assert b"\r\nconnection: close\r\n" not in request.lower()
+
+
 def test_body_of_a_users_authentication_that_only_tasks_can_read(raw_server: RawServer) -> None:
     raw_server.answer = OK
 
