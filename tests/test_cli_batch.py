@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox_api import Sandbox
-from sandbox_api.cli.batch import Request, Summary, run as run_batch
+from sandbox_api.cli.batch import Request, run as run_batch
+from sandbox_api.cli.report import Summary
 
 from .local.browser import browsing
 from .servers import RawServer, reply

@@ -9,10 +9,9 @@ import os
 import signal
 import sys
 import time
-from array import array
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 from attrs import frozen
@@ -27,16 +26,15 @@ from sandbox_api import (
     SandboxFailure,
 )
 from sandbox_api._exchange import NEVER_CONNECTED
-from sandbox_api.batch import Outcome, based_on, submissions
+from sandbox_api.batch import based_on, submissions
 
-from .report import Report, words
+from .report import OUTCOMES, Line, Report, Summary, words
 from .shared import (
     FAILED,
     INTERRUPTED,
     OVERLOADED,
     UNAVAILABLE,
     USAGE,
-    counted,
     fail,
     print_json,
     progress,
@@ -50,9 +48,6 @@ KEYS = {"config", "environ", "id", "meta"}
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import Executor
-
-Line = dict[str, Any]
-OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 
 @frozen
@@ -68,40 +63,6 @@ class Request:
     dask: str | None
     html: Path | None
     as_json: bool
-
-
-class Summary:
-    """How all jobs ended, and how long they took."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
-        self.seconds = array("d")
-        self._since = time.monotonic()
-
-    def add(self, line: Line) -> None:
-        """Add a result."""
-        self.outcomes[line["outcome"]] += 1
-        self.seconds.append(line["seconds"])
-
-    @property
-    def passed(self) -> bool:
-        """Whether all did."""
-        return len(self.seconds) == self.outcomes["passed"]
-
-    def percentile(self, percent: int) -> float:
-        """Return the time that so many percent of the jobs did not take longer than."""
-        times = sorted(self.seconds)
-        return times[-(-len(times) * percent // 100) - 1] if times else 0.0
-
-    def __str__(self) -> str:
-        counts = self.outcomes
-        text = (
-            f"{counted(len(self.seconds), 'job')} in {time.monotonic() - self._since:.1f} s: "
-            f"{counts['passed']} passed, {counts['failed']} failed, "
-            f"{counts['timed out']} timed out, {counted(counts['error'], 'error')}"
-        )
-        times = ", ".join(f"p{p} {self.percentile(p):.3f} s" for p in (50, 95, 99))
-        return f"{text}; {times}" if self.seconds else text
 
 
 class Journal:

@@ -1,11 +1,15 @@
-"""The report of a batch: one page that needs nothing else, with a table and plots."""
+"""How a batch went: in a sentence, and as a page that needs nothing else, with table and plots."""
 
 from __future__ import annotations
 
 import json
 import math
+import time
+from array import array
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from sandbox_api.batch import Outcome
 
 from .shared import counted
 
@@ -13,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from .batch import Summary
+Line = dict[str, Any]
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 # How many jobs the table has, at most, and how much of the words of each, in characters.
 MOST_ROWS = 5000
@@ -64,6 +69,40 @@ pre {{ margin: 0; white-space: pre-wrap; }}
 """
 
 
+class Summary:
+    """How all jobs ended, and how long they took."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
+        self.seconds = array("d")
+        self._since = time.monotonic()
+
+    def add(self, line: Line) -> None:
+        """Add a result."""
+        self.outcomes[line["outcome"]] += 1
+        self.seconds.append(line["seconds"])
+
+    @property
+    def passed(self) -> bool:
+        """Whether all did."""
+        return len(self.seconds) == self.outcomes["passed"]
+
+    def percentile(self, percent: int) -> float:
+        """Return the time that so many percent of the jobs did not take longer than."""
+        times = sorted(self.seconds)
+        return times[-(-len(times) * percent // 100) - 1] if times else 0.0
+
+    def __str__(self) -> str:
+        counts = self.outcomes
+        text = (
+            f"{counted(len(self.seconds), 'job')} in {time.monotonic() - self._since:.1f} s: "
+            f"{counts['passed']} passed, {counts['failed']} failed, "
+            f"{counts['timed out']} timed out, {counted(counts['error'], 'error')}"
+        )
+        times = ", ".join(f"p{p} {self.percentile(p):.3f} s" for p in (50, 95, 99))
+        return f"{text}; {times}" if self.seconds else text
+
+
 class Report:
     """A report that grows by the lines of results."""
 
@@ -73,7 +112,7 @@ class Report:
         self._rows: list[str] = []
         self._count = 0
 
-    def add(self, line: dict[str, Any]) -> None:
+    def add(self, line: Line) -> None:
         """Add a result."""
         self._count += 1
         if len(self._rows) < MOST_ROWS:
@@ -96,7 +135,7 @@ class Report:
         self._path.write_text(page, encoding="utf-8", errors="replace")
 
 
-def words(line: dict[str, Any]) -> str:
+def words(line: Line) -> str:
     """Return the end of what a job's last command wrote, or its error."""
     if "error" in line:
         text = line["error"]["message"]
