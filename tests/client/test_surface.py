@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import gc
 import importlib
@@ -17,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import sandbox_api
-from sandbox_api import AEnvironment, ASandbox, Environment, Sandbox, _operations
-from scripts.description import ADD_ONS, describe
-from scripts.lint import operations
+from sandbox_api import AEnvironment, ASandbox, Environment, Sandbox
 
 from ..servers import RawServer, reply
 
@@ -103,28 +100,6 @@ def test_both_flavours_are_the_same() -> None:
         awaited = inspect.iscoroutinefunction(other) or inspect.isasyncgenfunction(other)
         assert awaited or name == "environment", name
         assert inspect.getdoc(one) == sync(inspect.getdoc(other) or ""), name
-
-
-def endpoints_of(flavour: type) -> set[str]:
-    """Return the endpoints of the generated package that a flavour's methods send to."""
-    named: dict[str, set[str]] = {}
-    for function in ast.parse(inspect.getsource(_operations)).body:
-        imports = [each for each in ast.walk(function) if isinstance(each, ast.ImportFrom)]
-        if isinstance(function, ast.FunctionDef):
-            named[function.name] = {
-                alias.name
-                for each in imports
-                if (each.module or "").startswith("sandbox_client.api.")
-                for alias in each.names
-            }
-    used = re.findall(r"_operations\.(\w+)", inspect.getsource(flavour))
-    return {endpoint for name in used for endpoint in named[name]}
-
-
-@pytest.mark.parametrize("flavour", [Sandbox, ASandbox])
-def test_every_operation_has_a_method(flavour: type) -> None:
-    described = {each["operationId"] for _, each in operations(describe(*ADD_ONS))}
-    assert {name.rstrip("_") for name in endpoints_of(flavour)} == described
 
 
 def sync(text: str) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
+from sandbox_api import ASandbox, Sandbox, _operations
 from scripts import description, lint
 
 if TYPE_CHECKING:
@@ -44,6 +48,28 @@ def test_describes_every_endpoint() -> None:
         "POST /loader/play/pl/",
         "POST /exec/",
     }
+
+
+def endpoints_of(flavour: type) -> set[str]:
+    """Return the endpoints of the generated package that a flavour's methods send to."""
+    named: dict[str, set[str]] = {}
+    for function in ast.parse(inspect.getsource(_operations)).body:
+        imports = [each for each in ast.walk(function) if isinstance(each, ast.ImportFrom)]
+        if isinstance(function, ast.FunctionDef):
+            named[function.name] = {
+                alias.name
+                for each in imports
+                if (each.module or "").startswith("sandbox_client.api.")
+                for alias in each.names
+            }
+    used = re.findall(r"_operations\.(\w+)", inspect.getsource(flavour))
+    return {endpoint for name in used for endpoint in named[name]}
+
+
+@pytest.mark.parametrize("flavour", [Sandbox, ASandbox])
+def test_every_operation_has_a_method(flavour: type) -> None:
+    described = {each["operationId"] for _, each in lint.operations(DESCRIPTION)}
+    assert {name.rstrip("_") for name in endpoints_of(flavour)} == described
 
 
 def test_there_are_examples() -> None:
