@@ -290,6 +290,8 @@ class Exchange(Generic[T]):
             return ConnectionFailed(
                 f"{place}: the server can't be reached ({error}); is it running, and the URL right?"
             )
+        if isinstance(error, httpx.ProxyError):
+            return ConnectionFailed(f"{place}: the proxy does not lead there ({error})")
         if isinstance(error, httpx.RemoteProtocolError):
             return ConnectionFailed(
                 f"{place}: the server hung up, or did not answer in HTTP ({error})"

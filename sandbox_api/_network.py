@@ -176,17 +176,25 @@ class TimedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
+        try:
+            return self._connect(host, port, timeout, local_address, socket_options)
+        except (httpcore.ConnectError, httpx.ConnectError) as error:
+            if self._proxied:
+                raise failed(error, host, port) from error
+            raise
+
+    def _connect(
+        self, host: str, port: int, timeout: float | None, *options: Any
+    ) -> httpcore.NetworkStream:
         # One address after the other: the socket module would give each the whole time.
         failure = httpcore.ConnectError(f"{host} has no address")
         for _, (address, *_) in resolve(host, port, left(timeout, httpcore.ConnectTimeout)):
             seconds = left(timeout, httpcore.ConnectTimeout)
             try:
-                return self._timed(
-                    self._backend.connect_tcp(address, port, seconds, local_address, socket_options)
-                )
+                return self._timed(self._backend.connect_tcp(address, port, seconds, *options))
             except httpcore.ConnectError as error:
                 failure = error
-        raise failed(failure, host, port) if self._proxied else failure
+        raise failure
 
     def connect_unix_socket(
         self,
@@ -305,7 +313,7 @@ class ListeningBackend(httpcore.AsyncNetworkBackend):
         await self._backend.sleep(seconds)
 
 
-def failed(error: httpcore.ConnectError, host: str, port: int) -> httpcore.ConnectError:
+def failed(error: Exception, host: str, port: int) -> httpcore.ConnectError:
     """Return an error that tells that it is a proxy which can't be reached."""
     place = f"the proxy {host}:{port}, given or in HTTP_PROXY or the like"
     return httpcore.ConnectError(f"{place}: {error}")

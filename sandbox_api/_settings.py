@@ -164,7 +164,7 @@ class Settings:
         from ._blocking import Client  # here, for the network takes long to be imported
 
         with usable_proxies():
-            return prepared(Client(self.socket, **self._arguments()), self.base_url)
+            return prepared(Client(self.socket, **self._arguments()))
 
     def async_client(self) -> httpx.AsyncClient:
         """Return a new asynchronous client.
@@ -176,7 +176,7 @@ class Settings:
         from ._suspending import AsyncClient
 
         with usable_proxies():
-            return prepared(AsyncClient(self.socket, **self._arguments()), self.base_url)
+            return prepared(AsyncClient(self.socket, **self._arguments()))
 
     def address(self, path: str) -> httpx.URL | str:
         """Return the whole URL of a path below the sandbox's."""
@@ -206,17 +206,23 @@ class Settings:
 
     def _arguments(self) -> dict[str, Any]:
         options = self.options
+        proxy, auth = options.get("proxy"), options.get("auth")
+        # A proxy can't reach a socket of this machine.
+        trusted = options.get("trust_env", True) and self.socket is None
+        # All calls go to one server, but an authentication may ask another.
+        alone = not isinstance(auth, httpx.Auth)
+        if proxy is None and trusted and alone:
+            proxy = proxy_for(self.base_url)
         return {
-            "auth": options.get("auth"),
+            "auth": auth,
             "cookies": options.get("cookies"),
-            "proxy": options.get("proxy"),
+            "proxy": proxy,
             "verify": self._context(),
             "limits": httpx.Limits(max_connections=100, max_keepalive_connections=0),
             "headers": merged({"User-Agent": USER_AGENT}, options.get("headers", {})),
             "event_hooks": marked_hooks(options.get("hooks", {})),
             "follow_redirects": False,
-            # A proxy can't reach a socket of this machine.
-            "trust_env": options.get("trust_env", True) and self.socket is None,
+            "trust_env": trusted and not alone,
         }
 
     def _context(self) -> ssl.SSLContext:
@@ -367,12 +373,8 @@ def parsed(url: str) -> httpx.URL | str:
         return url
 
 
-def prepared(client: C, url: str) -> C:
+def prepared(client: C) -> C:
     """Return a client whose calls through proxies, if any, are as reliable as the others."""
-    # All calls go to one server, but an authentication may ask another.
-    used = client._transport_for_url(httpx.URL(url))  # pyright: ignore[reportPrivateUsage]
-    if used is client._transport and client.auth is None:  # pyright: ignore[reportPrivateUsage]
-        client._mounts.clear()  # pyright: ignore[reportPrivateUsage]
     if client._mounts:  # pyright: ignore[reportPrivateUsage]
         from ._network import adapt
 
@@ -381,6 +383,21 @@ def prepared(client: C, url: str) -> C:
         # httpcore's pool one thread may close what it has just given to another.
         client.headers["Connection"] = "close"
     return client
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, as httpx finds it.
+
+    The others do not matter, be they wrong or in want of a package.
+    """
+    from httpx._utils import URLPattern, get_environment_proxies
+
+    found: dict[URLPattern, str | None] = {}
+    for pattern, proxy in get_environment_proxies().items():
+        with contextlib.suppress(httpx.InvalidURL):  # of NO_PROXY
+            found[URLPattern(pattern)] = proxy
+    asked = httpx.URL(url)
+    return next((found[each] for each in sorted(found) if each.matches(asked)), None)
 
 
 @contextlib.contextmanager

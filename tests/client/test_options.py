@@ -401,6 +401,25 @@ def test_proxy_that_is_not_there(scheme: str, connect: Callable[..., Sandbox]) -
     assert SECRET not in str(caught.value)
 
 
+def test_proxy_whose_name_is_unknown(
+    connect: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    sandbox = connect("https://sandbox.example", proxy="http://proxy.example:3128", retries=0)
+    with pytest.raises(ConnectionFailed, match=r"\(the proxy proxy.example:3128, given or .*known"):
+        ask(sandbox)
+
+
+def test_proxy_that_refuses(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
+    raw_server.answer = reply("407 Proxy Authentication Required")
+    told = r"the proxy does not lead there \(407 Proxy Authentication Required\)$"
+    with pytest.raises(ConnectionFailed, match=told):
+        ask(connect("https://sandbox.example", proxy=raw_server.url, retries=0))
+
+
 @pytest.mark.parametrize("trusted", [True, False])
 def test_proxy_of_the_environment(
     trusted: bool,

@@ -173,6 +173,9 @@ def test_connection_through_a_proxy_is_used_once(
         {"NO_PROXY": "localhost"},
         {"HTTPS_PROXY": "http://127.0.0.1:1"},
         {"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1"},
+        {"HTTPS_PROXY": "socks5://127.0.0.1:1"},
+        {"ALL_PROXY": "nonsense://127.0.0.1:1", "NO_PROXY": "127.0.0.1"},
+        {"NO_PROXY": "[::1]"},
     ],
 )
 def test_proxy_that_is_not_for_this_server_changes_nothing(
