@@ -51,6 +51,8 @@ def repeatable(job: Job) -> Job:
     """Return a job that can be sent twice, and to another process: its files are no stream."""
     if not is_stream(job):
         return job
+    if getattr(job.environ, "closed", False):
+        raise ValueError("the stream of its files is closed, as where another job had it")
     with open_environment(job.environ) as stream:  # type: ignore[arg-type]
         return evolve(job, environ=stream.read())
 

@@ -310,10 +310,12 @@ def check_kinds(options: ClientOptions) -> None:
     Raises:
         TypeError: an option is of the wrong kind.
     """
-    given: dict[str, Any] = {"verify": True, **options}
+    given: dict[str, Any] = {"verify": True, "trust_env": True, **options}
     verify, cert, proxy, auth = map(given.get, ["verify", "cert", "proxy", "auth"])
     if not (is_path(verify) or isinstance(verify, (bool, ssl.SSLContext))):
         raise TypeError(f"verify must be True, False, a path or an ssl.SSLContext, not {verify!r}")
+    if not isinstance(given["trust_env"], bool):
+        raise TypeError(f"trust_env must be True or False, not {given['trust_env']!r}")
     files = parts(cert)
     if not (
         cert is None or is_path(cert) or (len(files) in {2, 3} and all(map(is_path, files[:2])))
@@ -359,6 +361,8 @@ def sendable_headers(headers: Any, what: str) -> Mapping[str, str]:
             )
         if not value.isascii():
             raise ValueError(f"the value of {name!r} has characters that are not ASCII")
+        if what == "cookies" and ";" in value:  # which would begin another
+            raise ValueError(f"the value of {name!r} has a semicolon")
         if not NAME(name):
             raise ValueError(f"the name {name!r} has characters that no name may have")
     return headers  # pyright: ignore[reportUnknownVariableType]
@@ -440,14 +444,13 @@ def parse_url(url: str) -> tuple[httpx.URL, str | None]:
         InvalidURL: it is none of these.
     """
     shown = redacted(url)
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower()
-    if not separator:
-        raise InvalidURL(f"the sandbox's URL {shown!r} has no scheme: {EXAMPLES}")
+    scheme = url.partition(":")[0].lower()
     if scheme == "unix":
-        if not rest.startswith("/"):
+        if not url[5:].startswith("///"):
             raise InvalidURL(f"the sandbox's URL {shown!r} has no absolute path: {EXAMPLES}")
-        return httpx.URL("http://localhost/"), rest
+        return httpx.URL("http://localhost/"), url[7:]
+    if "://" not in url:
+        raise InvalidURL(f"the sandbox's URL {shown!r} has no scheme: {EXAMPLES}")
     if scheme not in {"http", "https"}:
         raise InvalidURL(f"the sandbox's URL {shown!r} is neither http nor https: {EXAMPLES}")
     try:

@@ -35,7 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Describe the marker."""
+    """Describe the marker, and refuse an URL that is empty, as that of a variable may be."""
+    if config.getoption("sandbox_url") == "":
+        raise pytest.UsageError("--sandbox-url is empty: give a server's, or leave it out")
     config.addinivalue_line(
         "markers", "fake_sandbox: needs the fake that can be scripted; skipped on any server"
     )

@@ -122,6 +122,41 @@ def test_server_that_answers_an_error(status: str, code: int, raw_server: RawSer
     assert done.stderr == f"sandbox-api: POST {raw_server.url}/execute/: {status}: its own words\n"
 
 
+def test_values_that_are_empty(tmp_path: Path) -> None:
+    for option in ("--result", "--environment"):
+        done = run("execute", option, "", "true", SANDBOX_URL="http://127.0.0.1:1")
+        told = f"sandbox-api: {option} is empty: give a value, or leave it out\n"
+        assert (done.stderr, done.returncode) == (told, 2)
+    done = run("execute", "--config", "", cwd=tmp_path)
+    assert (done.stderr, done.returncode) == (
+        "sandbox-api: . is a directory, where a file must be\n",
+        2,
+    )
+
+
+def test_token_that_can_not_be_sent() -> None:
+    for command in (["execute", "true"], ["doctor"], ["usage", "--watch"]):
+        done = run(*command, "--url", "http://127.0.0.1:1", SANDBOX_TOKEN=" 0123456789abcdef")
+        assert done.stderr.startswith("sandbox-api: the value of 'SANDBOX_TOKEN' has white space")
+        assert done.returncode == 2
+
+
+def test_json_that_is_nested_too_deep() -> None:
+    deep = "[" * 100_000
+    for command in (["validate", "-"], ["execute", "--config", "-"]):
+        done = run(*command, stdin=deep)
+        assert done.stderr.startswith("sandbox-api: standard input is not JSON: ")
+        assert done.returncode == 2
+    done = run("batch", "-", stdin=deep)
+    assert "must be an object" in done.stdout
+    assert done.returncode == 1
+
+
+def test_what_a_terminal_has_no_letters_for(sandbox_url: str) -> None:
+    done = run("execute", "echo €", SANDBOX_URL=sandbox_url, PYTHONIOENCODING="latin-1")
+    assert (done.stdout, done.stderr, done.returncode) == ("\\u20ac\n", "", 0)
+
+
 def test_url_that_is_empty() -> None:
     done = run("execute", "--url", "", "true")
     assert "the sandbox's URL '' has no scheme" in done.stderr

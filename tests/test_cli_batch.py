@@ -107,6 +107,20 @@ def test_files_that_are_the_same(same: list[str], tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_report_takes_the_place_of_none_but_a_report(sandbox_url: str, tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_text('{"commands": ["true"]}')
+    (tmp_path / "config").write_text("{}")
+    (tmp_path / "page").touch()
+    for _ in range(2):
+        done = run("batch", "jobs", "--html", "page", cwd=tmp_path, SANDBOX_URL=sandbox_url)
+        assert done.returncode == 0
+    for name in ("config", "."):
+        done = run("batch", "jobs", "--html", name, cwd=tmp_path)
+        told = f"sandbox-api: {name} is there, and no report: name another file\n"
+        assert (done.stderr, done.returncode) == (told, 2)
+    assert (tmp_path / "config").read_text() == "{}"
+
+
 def test_folder_of_submissions(sandbox_url: str, tmp_path: Path) -> None:
     for name in ("alice", "bob"):
         (tmp_path / "in" / name).mkdir(parents=True)
@@ -170,7 +184,7 @@ def test_report_that_can_not_be_written_is_told_before_jobs_run(
     jobs, page = write_jobs(tmp_path / "jobs", 1), tmp_path / "none" / "page.html"
     done = run("batch", jobs, "--html", page, SANDBOX_URL=raw_server.url)
     assert done.stderr == f"sandbox-api: {page}: No such file or directory\n"
-    assert (done.returncode, raw_server.requests) == (1, [])
+    assert (done.returncode, raw_server.requests) == (2, [])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -24,9 +25,12 @@ def main() -> None:
 
 
 def open_streams() -> None:
-    """Open standard streams that are closed, as in daemons, before other files get their places."""
+    """Make standard streams usable: open closed ones, before other files get their places."""
     for number, name in enumerate(["stdin", "stdout", "stderr"]):
         if getattr(sys, name) is None:
             mode = "w" if number else "r"
             file = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115
             setattr(sys, name, file)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it can't encode is shown as it is written
+            stream.reconfigure(errors="backslashreplace")

@@ -185,6 +185,9 @@ def execute(
     """
     if folder is not None and env is not None:
         fail("give either --dir or --env", USAGE)
+    for option, value in (("--environment", environment), ("--result", result)):
+        if value == "":  # as of a variable that is not set
+            fail(f"{option} is empty: give a value, or leave it out", USAGE)
     wanted = read_config(config) if config is not None else {}
     given: dict[str, Any] = {
         "commands": command,

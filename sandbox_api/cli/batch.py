@@ -157,7 +157,7 @@ def read_jobs(path: Path) -> Iterator[Job]:
         for index, (number, raw) in enumerate(lines):
             try:
                 found = json.loads(raw)
-            except ValueError:
+            except (ValueError, RecursionError):
                 found = raw.decode(errors="replace").strip()
             keys: set[str] = {*found} if isinstance(found, dict) else set()
             if "config" in keys and (unknown := keys - KEYS):
@@ -201,7 +201,6 @@ def not_begun(done: JobResult[Any]) -> bool:
 def run(request: Request, connect: Callable[[], Sandbox]) -> int:
     """Run the jobs that have no result yet, and return the exit code."""
     summary, finished = Summary(), Counter[str]()
-    report = Report(str(request.jobs), request.html) if request.html else None
     whole_folder = request.jobs.is_dir()
     if whole_folder and not request.config.get("commands"):
         fail("what to run for each? Give commands after the folder, or --config", USAGE)
@@ -212,6 +211,7 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
     files = [each.resolve() for each in (request.jobs, request.output, request.html) if each]
     if len({*files}) < len(files):
         fail("the jobs, the results (-o) and the report (--html) must be three files", USAGE)
+    report = Report(str(request.jobs), request.html) if request.html else None
     if request.resume and request.output is None:
         fail("--resume needs the file of the results: -o", USAGE)
     with contextlib.ExitStack() as stack:

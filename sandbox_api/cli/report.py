@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sandbox_api.batch import Outcome
 
-from .shared import counted
+from .shared import USAGE, counted, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,9 +29,12 @@ WIDTH, HEIGHT = 640, 160
 
 COLOURS = {"passed": "#2a8f4f", "failed": "#c23b3b", "timed out": "#c98a1b", "error": "#7a4fbf"}
 
+START = "<!doctype html>\n"
+
 # What jobs left is hostile: it is escaped, and nothing is loaded or run.
-PAGE = """<!doctype html>
-<html lang="en">
+PAGE = (
+    START
+    + """<html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -67,6 +70,7 @@ pre {{ margin: 0; white-space: pre-wrap; }}
 </table>
 </html>
 """
+)
 
 
 class Summary:
@@ -107,6 +111,8 @@ class Report:
     """A report that grows by the lines of results."""
 
     def __init__(self, title: str, path: Path) -> None:
+        if path.is_dir() or (path.is_file() and not is_report(path)):
+            fail(f"{path} is there, and no report: name another file", USAGE)
         self._title = title
         self._path = path
         self._rows: list[str] = []
@@ -133,6 +139,12 @@ class Report:
             rows="\n".join(self._rows),
         )
         self._path.write_text(page, encoding="utf-8", errors="replace")
+
+
+def is_report(path: Path) -> bool:
+    """Tell whether a file is a report, or empty: whether another may take its place."""
+    with path.open("rb") as file:
+        return file.read(len(START)) in {b"", START.encode()}
 
 
 def words(line: Line) -> str:

@@ -59,9 +59,6 @@ def failures() -> Generator[None]:
     """End with the exit code that tells what went wrong."""
     from sandbox_api import (
         ExecutionFailed,
-        InvalidConfig,
-        InvalidEnvironment,
-        InvalidURL,
         Sandbox400,
         Sandbox401,
         Sandbox429,
@@ -73,7 +70,7 @@ def failures() -> Generator[None]:
 
     try:
         yield
-    except (InvalidURL, InvalidConfig, InvalidEnvironment, Sandbox400) as error:
+    except (ValueError, FileNotFoundError, Sandbox400) as error:  # among them all faults of input
         fail(error, USAGE)
     except (Sandbox429, Sandbox503) as error:
         fail(error, OVERLOADED)
@@ -144,17 +141,24 @@ def read(path: Path) -> bytes:
     """Return what a file holds, or standard input where it is `-`."""
     if str(path) == "-":
         return sys.stdin.buffer.read()
+    if path.is_dir():
+        fail(f"{path} is a directory, where a file must be", USAGE)
     return path.read_bytes()
+
+
+def called(path: Path) -> str:
+    """Return how to name a file, or standard input where it is `-`."""
+    return "standard input" if str(path) == "-" else str(path)
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Return a configuration from a file, or from standard input where it is `-`."""
     try:
         config = json.loads(read(path))
-    except ValueError as error:
-        fail(f"{path} is not JSON: {error}", USAGE)
+    except (ValueError, RecursionError) as error:
+        fail(f"{called(path)} is not JSON: {error}", USAGE)
     if not isinstance(config, dict):
-        fail(f"{path} holds no object", USAGE)
+        fail(f"{called(path)} holds no object", USAGE)
     return config  # pyright: ignore[reportUnknownVariableType]
 
 

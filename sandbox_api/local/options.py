@@ -63,6 +63,8 @@ def data_folder() -> Path:
 
 def place(data: str | os.PathLike[str] | None) -> Path | str:
     """Return where to keep environments: a folder, or the URL of a store. Raise SettingError."""
+    if data == "":
+        raise SettingError("The folder of environments has no name")
     text = os.fspath(data or data_folder())
     scheme, separator, rest = text.partition("://")
     if not separator:

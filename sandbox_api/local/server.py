@@ -228,7 +228,7 @@ def listener(host: str, port: int, fd: int | None) -> socket.socket:
         reason = getattr(error, "strerror", "there is no such port")
         # Python adds the address to the system's words.
         words = reason.partition(" (while")[0]
-        raise OSError(f"Can not listen on {host} port {port}: {words}") from error
+        raise OSError(f"Cannot listen on {host} port {port}: {words}") from error
 
 
 def address(listening: socket.socket, host: str) -> tuple[str, set[str] | None]:

@@ -150,6 +150,7 @@ def test_jobs_that_fail_stop_no_other(
         InvalidConfig,
     ]
     assert found[1].outcome == "error"
+    assert "closed, as where another job had it" in str(found[3].error)
 
 
 def test_order(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:

@@ -59,6 +59,9 @@ def free_port() -> int:
         ("http://localhost:72536", "has a port above 65535"),
         ("http://localhost/?x=1", "has a query"),
         ("unix://sandbox.sock", "has no absolute path"),
+        ("unix:/run/sandbox.sock", "'unix:/run/sandbox.sock' has no absolute path"),
+        ("unix:sandbox.sock", "has no absolute path"),
+        ("http:/localhost", "has no scheme"),
     ],
 )
 def test_url_that_can_not_be_used(url: str, fault: str, connect: Callable[..., Sandbox]) -> None:

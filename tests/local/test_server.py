@@ -186,6 +186,7 @@ def test_environments_are_kept_in_the_users_folder_by_default(tmp_path: Path) ->
     [
         (["--max-storage", "much"], "'much' is no size"),
         (["--data", "s3://eve:secret@bucket"], "must have no password"),
+        (["--data", ""], "The folder of environments has no name"),
         (["--data", "nonsense://bucket"], "cannot be kept at nonsense://bucket: ValueError: "),
         (["--data", "/proc/no"], "cannot be kept at /proc/no: No such file or directory"),
         (["--slots", "0"], "There must be a slot at least"),
@@ -193,9 +194,9 @@ def test_environments_are_kept_in_the_users_folder_by_default(tmp_path: Path) ->
         (["--wait", "nan"], "cannot wait less than 0 s"),
         (
             ["--host", "no.such.host.invalid"],
-            "Can not listen on no.such.host.invalid port 0: Name or service",
+            "Cannot listen on no.such.host.invalid port 0: Name or service",
         ),
-        (["--port", "99999"], "Can not listen on 127.0.0.1 port 99999: there is no such port"),
+        (["--port", "99999"], "Cannot listen on 127.0.0.1 port 99999: there is no such port"),
     ],
 )
 def test_wrong_options_are_a_clear_message(options: list[str], words: str) -> None:
@@ -222,7 +223,7 @@ def test_a_port_in_use_is_a_clear_message() -> None:
         with start("--port", str(port)) as server:
             text = server.communicate()[1]
     assert server.returncode == 1
-    assert text == f"Can not listen on 127.0.0.1 port {port}: Address already in use\n"
+    assert text == f"Cannot listen on 127.0.0.1 port {port}: Address already in use\n"
     assert "Traceback" not in text
 
 

@@ -51,6 +51,12 @@ def test_server_by_its_url(project: pytest.Pytester, sandbox_url: str) -> None:
     result.assert_outcomes(passed=3, skipped=1)
 
 
+def test_url_that_is_empty(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("--sandbox-url", "")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--sandbox-url is empty*"])
+
+
 def test_what_the_page_shows(pytester: pytest.Pytester) -> None:
     page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```python\n(import pytest\n.*?)```", page, re.DOTALL)
