@@ -271,6 +271,9 @@ def token_for(socket: str | None, options: ClientOptions, given: object) -> str 
 @functools.cache
 def _usual_context(trust_env: bool) -> ssl.SSLContext:
     """Return the one context of this process that trusts the usual authorities."""
+    file = os.environ.get("SSL_CERT_FILE") if trust_env else None
+    if file and not os.path.exists(file):  # noqa: PTH110
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
     return httpx.create_ssl_context(trust_env=trust_env)
 
 

@@ -125,5 +125,4 @@ def reached(url: str, timeout: float) -> Finding:
     except Sandbox401 as error:
         return Finding("bad", "server", "demands a token", f"{error}; set SANDBOX_TOKEN")
     except (SandboxError, SandboxFailure) as error:
-        fix = f"{error}; check --url"
-        return Finding("bad", "server", "does not answer", fix)
+        return Finding("bad", "server", "does not answer", str(error))

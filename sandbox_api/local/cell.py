@@ -51,8 +51,8 @@ class IsolationError(RuntimeError):
 
 # The last of all remedies.
 UNSAFE = (
-    'To run commands without any isolation instead, ask for isolation="none" by name; do so only '
-    "with commands that you trust as you trust yourself."
+    'To run commands without any isolation instead, ask for isolation="none" by name '
+    "(`serve --isolation none`); do so only with commands that you trust as you trust yourself."
 )
 
 

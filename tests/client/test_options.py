@@ -25,7 +25,7 @@ from sandbox_api import (
     Sandbox,
     SandboxError,
 )
-from sandbox_api._settings import redacted
+from sandbox_api._settings import _usual_context, redacted
 
 from ..servers import RawServer, reply
 
@@ -363,6 +363,16 @@ def test_auth_that_httpx_takes(
     ask(connect(raw_server.url, auth=auth))
     sent = header(raw_server.requests[0], "Authorization")
     assert sent == (None if auth is None or callable(auth) else "Basic dXNlcjp3b3Jk")
+
+
+def test_authorities_that_are_not_there(
+    connect: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a new process, which has none yet.
+    monkeypatch.setattr("sandbox_api._settings._usual_context", _usual_context.__wrapped__)
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/authorities")
+    with pytest.raises(FileNotFoundError, match="'/no/such/authorities'"):
+        ask(connect("https://127.0.0.1:1"))
 
 
 def test_option_that_does_not_exist(connect: Callable[..., Sandbox]) -> None:
