@@ -33,19 +33,22 @@ class WrongSetting(LocalSandboxError):
     """A local sandbox cannot serve with these settings."""
 
 
-def start(isolation: Isolation, image: str | None) -> LocalServer:
+def start(isolation: Isolation, image: str | None, run_time: float) -> LocalServer:
     """Start a private local sandbox, with podman and docker in containers of an image.
 
     Raises:
         LocalSandboxError: it cannot run here.
+        WrongSetting: it cannot run with these options.
     """
     _need_extra()
-    from .local import UNISOLATED, IsolationError, LocalServer
+    from .local import UNISOLATED, IsolationError, LocalServer, SettingError
 
     if isolation == "none":
         warnings.warn(UNISOLATED, RuntimeWarning, stacklevel=users_level())
     try:
-        return LocalServer(isolation, image)
+        return LocalServer(isolation, image, run_time)
+    except SettingError as error:
+        raise WrongSetting(str(error)) from error
     except IsolationError as error:
         # It says all that there is to say, and would say it twice.
         raise LocalSandboxError(str(error)) from None

@@ -127,6 +127,7 @@ class ASandbox:
         *,
         isolation: Isolation = "bubblewrap",
         image: str | None = None,
+        run_time: float = 10.0,
         **options: Unpack[ClientOptions],
     ) -> Self:
         """Start a private local sandbox, and return a client of it that stops it when closed.
@@ -142,6 +143,8 @@ class ASandbox:
                 "none": commands then may do all that you may.
             image: the image of containers, which must be there; by default Docker Hub's
                 python:3-slim. It needs bash and coreutils.
+            run_time: how long the commands of a request may take together, in seconds. A call is
+                to wait longer than that.
             options: `headers`, `retries` and the others of an ASandbox; see ClientOptions.
 
         Raises:
@@ -156,10 +159,10 @@ class ASandbox:
         """
         from ._local import start
 
-        server = start(isolation, image)
+        server = start(isolation, image, run_time)
         sandbox = cls(server.url, total, connect, sock_connect, sock_read, **options)
         sandbox._server = server
-        sandbox._start = {"isolation": isolation, "image": image}
+        sandbox._start = {"isolation": isolation, "image": image, "run_time": run_time}
         return sandbox
 
     @property

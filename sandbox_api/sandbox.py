@@ -110,6 +110,7 @@ class Sandbox:
         *,
         isolation: Isolation = "bubblewrap",
         image: str | None = None,
+        run_time: float = 10.0,
         **options: Unpack[ClientOptions],
     ) -> Self:
         """Start a private local sandbox, and return a client of it that stops it when closed.
@@ -122,6 +123,8 @@ class Sandbox:
                 "none": commands then may do all that you may.
             image: the image of containers, which must be there; by default Docker Hub's
                 python:3-slim. It needs bash and coreutils.
+            run_time: how long the commands of a request may take together, in seconds. A call is
+                to wait longer than that.
             options: `headers`, `retries` and the others of a Sandbox; see ClientOptions.
 
         Raises:
@@ -135,10 +138,10 @@ class Sandbox:
         """
         from ._local import start
 
-        server = start(isolation, image)
+        server = start(isolation, image, run_time)
         sandbox = cls(server.url, timeout, **options)
         sandbox._server = server
-        sandbox._start = {"isolation": isolation, "image": image}
+        sandbox._start = {"isolation": isolation, "image": image, "run_time": run_time}
         return sandbox
 
     @property

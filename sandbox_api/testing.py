@@ -378,6 +378,7 @@ class FakeSandbox(Sandbox):
         *,
         isolation: Isolation = "bubblewrap",
         image: str | None = None,
+        run_time: float = 10.0,
         **options: Unpack[ClientOptions],
     ) -> Self:
         """Return a fake: nothing is started."""
@@ -435,6 +436,7 @@ class FakeASandbox(ASandbox):
         *,
         isolation: Isolation = "bubblewrap",
         image: str | None = None,
+        run_time: float = 10.0,
         **options: Unpack[ClientOptions],
     ) -> Self:
         """Return a fake: nothing is started."""

@@ -632,6 +632,12 @@ def serve(
             help="How long others wait before they get 503.",
         ),
     ] = 2,
+    run_time: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="How long the commands of a request may take together."
+        ),
+    ] = 10,
     log_format: Annotated[
         Literal["text", "json", "none"], typer.Option(help="How to log requests.")
     ] = "text",
@@ -655,6 +661,7 @@ def serve(
             network=network,
             slots=slots,
             wait=wait,
+            run_time=run_time,
             log_format=log_format,
         )
     except WrongSetting as error:

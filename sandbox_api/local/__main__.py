@@ -29,13 +29,15 @@ def main() -> int:
     parser.add_argument("--network", action="store_true", help="let commands use the network")
     parser.add_argument("--slots", type=int, help="executions at once; default: two a core")
     parser.add_argument("--wait", type=float, help="seconds that others wait; default: 2")
+    parser.add_argument("--run-time", type=float, help="seconds for a request's commands; 10")
     parser.add_argument("--log-format", choices=get_args(LogFormat), default="text")
     parser.add_argument("--private", type=Path, help=argparse.SUPPRESS)
     options = vars(parser.parse_args())
     private = options.pop("private")
     try:
         if private:
-            serve_parent(options["fd"], private, options["isolation"], options["image"])
+            given = ("fd", "isolation", "image", "run_time")
+            serve_parent(folder=private, **{name: options[name] for name in given})
         else:
             options["token"] = options["token"] or os.environ.get("SANDBOX_TOKEN")
             serve(**options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -34,6 +36,16 @@ def parse_size(size: int | str) -> int:
     if not match:
         raise SettingError(f"{size!r} is no size: write it like 500M or 10G")
     return int(match[1]) * UNITS[match[2].upper()]
+
+
+def lasting(limits: Limits, run_time: float) -> Limits:
+    """Return bounds that let the commands of a request take so long, in seconds.
+
+    They may use two processors all the time. Raise SettingError where it is no time.
+    """
+    if not 0 < run_time < math.inf:
+        raise SettingError(f"The commands of a request cannot take {run_time:g} s together")
+    return replace(limits, run_time=run_time, cpu_time=2 * run_time)
 
 
 def usable_token(token: str | None, *, needed: bool) -> str | None:

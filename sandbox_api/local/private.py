@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from .files import remove
 from .isolation import Isolation, probe
+from .limits import Limits
+from .options import lasting
 from .work import let_in
 
 if TYPE_CHECKING:
@@ -27,10 +29,17 @@ class LocalServer:
     """A private server in a child process, that ends with this object or with its process.
 
     Clients can connect to `url` at once. With podman or docker as isolation, its containers are of
-    image. Raise IsolationError when commands cannot be isolated.
+    image. The commands of a request may take run_time seconds together. Raise IsolationError when
+    commands cannot be isolated, and SettingError when that is no time.
     """
 
-    def __init__(self, isolation: Isolation = "bubblewrap", image: str | None = None) -> None:
+    def __init__(
+        self,
+        isolation: Isolation = "bubblewrap",
+        image: str | None = None,
+        run_time: float = Limits.run_time,
+    ) -> None:
+        lasting(Limits(), run_time)
         self._folder = Path(tempfile.mkdtemp(prefix="sandbox-"))
         try:
             with standard_streams():
@@ -43,7 +52,7 @@ class LocalServer:
                     listening.bind(str(path))
                     path.chmod(0o600)
                     listening.listen(2048)
-                    self._process = self._start(listening, isolation, image)
+                    self._process = self._start(listening, isolation, image, run_time)
         except BaseException:
             remove(self._folder)
             raise
@@ -65,10 +74,10 @@ class LocalServer:
         return text[-2000:] or f"exit code {self._process.returncode}"
 
     def _start(
-        self, listening: socket.socket, isolation: Isolation, image: str | None
+        self, listening: socket.socket, isolation: Isolation, image: str | None, run_time: float
     ) -> subprocess.Popen[bytes]:
-        fd = str(listening.fileno())
-        options = ["--fd", fd, "--private", str(self._folder), "--isolation", isolation]
+        options = [f"--fd={listening.fileno()}", "--private", str(self._folder)]
+        options += [f"--isolation={isolation}", f"--run-time={run_time}"]
         options += [] if image is None else [f"--image={image}"]
         with (self._folder / "stderr").open("wb") as stderr:
             return subprocess.Popen(  # noqa: S603

@@ -21,6 +21,7 @@ from .options import (
     MAX_STORAGE,
     SettingError,
     greeting,
+    lasting,
     parse_size,
     place,
     try_store,
@@ -38,9 +39,9 @@ if TYPE_CHECKING:
     from .connection import Patience
     from .journal import LogFormat
 
-# How long what runs may go on when a server is stopped: an execution's ten seconds, and what it
-# takes to answer. Then for how long cancelled requests may go on. In seconds.
-DRAIN = 15.0
+# How long answers may take, when a server is stopped, once the time of executions is over. Then for
+# how long cancelled requests may go on. In seconds.
+DRAIN = 5.0
 LAST_WORDS = 1
 # Longer than clients keep connections, so that they do not send on one that is being closed.
 KEEP_ALIVE = 120
@@ -59,6 +60,7 @@ def serve(
     network: bool = False,
     slots: int | None = None,
     wait: float | None = None,
+    run_time: float | None = None,
     log_format: LogFormat = "text",
     ready: Callable[[str], object] | None = None,
 ) -> None:
@@ -69,8 +71,8 @@ def serve(
     must be one. Keep environments in data, a folder or the URL of a store, by default a folder of
     the user's, up to max_storage, as in 10G. With podman or docker as isolation, run commands in
     containers of image. Let commands use the network only with network. Execute so many requests
-    at once as there are slots, and let others wait that many seconds. Call ready with the URL once
-    clients can connect.
+    at once as there are slots, and let others wait that many seconds; let the commands of each take
+    run_time seconds together. Call ready with the URL once clients can connect.
 
     Raise OSError when the address cannot be listened on or a store does not answer,
     IsolationError when commands cannot be isolated, and SettingError when something else is not
@@ -81,6 +83,8 @@ def serve(
         limits = replace(limits, slots=slots)
     if wait is not None:
         limits = replace(limits, patience=wait)
+    if run_time is not None:
+        limits = lasting(limits, run_time)
     if image is not None and isolation not in ENGINES:
         raise SettingError(f"Only podman and docker use an image, and isolation is {isolation}")
     if limits.slots < 1 or not limits.patience >= 0:
@@ -112,15 +116,19 @@ def serve(
             log_format=log_format,
             seen=True,
         )
-        run(app, listening)
+        run(app, listening, drain=limits.run_time + DRAIN)
 
 
-def serve_parent(fd: int, folder: Path, isolation: Isolation, image: str | None) -> None:
+def serve_parent(
+    fd: int, folder: Path, isolation: Isolation, image: str | None, run_time: float
+) -> None:
     """Serve on the listening socket fd until standard input ends, then remove folder."""
     from .app import create_app
 
+    limits = lasting(Limits(), run_time)
+    app = create_app(isolation=isolation, image=image, limits=limits)
     with socket.socket(fileno=fd) as listening:
-        run(create_app(isolation=isolation, image=image), listening, parent=sys.stdin.fileno())
+        run(app, listening, parent=sys.stdin.fileno())
     # Not after an error, which the parent reads there.
     remove(folder)
 
@@ -131,8 +139,12 @@ def run(
     *,
     parent: int | None = None,
     patience: Patience | None = None,
+    drain: float = DRAIN,
 ) -> None:
-    """Run app until a signal comes, or until there is nobody at the other end of parent."""
+    """Run app until a signal comes, or until there is nobody at the other end of parent.
+
+    Without one, what runs when a signal comes has so many seconds to end as drain says.
+    """
     import asyncio
     import resource
 
@@ -172,7 +184,7 @@ def run(
     leaving: list[asyncio.Task[None]] = []
 
     async def leave() -> None:
-        await app.state.guard.drain(DRAIN)
+        await app.state.guard.drain(drain)
         server.should_exit = True
 
     def stop() -> None:

@@ -828,10 +828,10 @@ def test_workers_have_local_sandboxes_like_this_one(
         return Server()
 
     monkeypatch.setattr("sandbox_api._local.start", start)
-    sandbox = flavour.local(7, isolation="podman", image="mine", headers={"X-A": "b"})
+    sandbox = flavour.local(7, isolation="podman", image="mine", run_time=70, headers={"X-A": "b"})
     sandbox._closed = True  # there is nothing to close
     recipe = sandbox._elsewhere()[1]() if flavour is ASandbox else sandbox._elsewhere()
     there = pickle.loads(pickle.dumps(recipe))()
-    assert started == [("podman", "mine")] * 2
+    assert started == [("podman", "mine", 70)] * 2
     assert there.timeout == 7
     assert there._settings.options == {"headers": {"X-A": "b"}}

@@ -127,6 +127,21 @@ def test_forked_child_spares_the_parents_client(
     assert client.is_closed
 
 
+def test_run_time_of_a_local_sandbox() -> None:
+    slow: Any = {"commands": ["sleep 9"]}
+
+    async def main() -> None:
+        async with ASandbox.local(run_time=0.3) as sandbox:
+            assert (await sandbox.execute(slow)).timed_out
+
+    with Sandbox.local(run_time=0.3) as sandbox:
+        assert sandbox.execute(slow).timed_out
+    asyncio.run(main())
+    for flavour in (Sandbox, ASandbox):
+        with pytest.raises(LocalSandboxError, match="cannot take -1 s together"):
+            flavour.local(run_time=-1)
+
+
 @pytest.mark.parametrize("kind", ["folder", "mapping", "stream", "archive", "file of a form"])
 def test_packing_does_not_hold_up_the_event_loop(
     kind: str,

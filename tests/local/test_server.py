@@ -192,6 +192,8 @@ def test_environments_are_kept_in_the_users_folder_by_default(tmp_path: Path) ->
         (["--slots", "0"], "There must be a slot at least"),
         (["--wait", "-1"], "cannot wait less than 0 s"),
         (["--wait", "nan"], "cannot wait less than 0 s"),
+        (["--run-time", "0"], "cannot take 0 s together"),
+        (["--run-time", "inf"], "cannot take inf s together"),
         (
             ["--host", "no.such.host.invalid"],
             "Cannot listen on no.such.host.invalid port 0: Name or service",
@@ -207,6 +209,14 @@ def test_wrong_options_are_a_clear_message(options: list[str], words: str) -> No
     assert "listens on" not in text
     assert "Errno" not in text
     assert "Traceback" not in text
+
+
+def test_run_time_is_set(tmp_path: Path) -> None:
+    with serving(tmp_path, "--run-time", "0.5") as server:
+        assert "Each has 0.5 s.\n" in server.text
+        result = execute(server.url, "sleep 9").json()
+    assert result["status"] == -2
+    assert result["total_time"] < 5
 
 
 def test_slots_and_waiting_are_set(tmp_path: Path) -> None:
