@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import os
+import sys
 import time
 import warnings
 from collections import deque
@@ -202,7 +203,8 @@ class ASandbox:
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
-            self._abandon()
+            if not sys.is_finalizing():  # when nothing can be imported, and the system closes all
+                self._abandon()
 
     async def close(self) -> None:
         """Close the connections, and stop the local sandbox if there is one."""

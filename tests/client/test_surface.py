@@ -102,6 +102,31 @@ def test_both_flavours_are_the_same() -> None:
         assert inspect.getdoc(one) == sync(inspect.getdoc(other) or ""), name
 
 
+def test_asandbox_that_is_not_closed_when_the_process_ends() -> None:
+    code = """if True:
+        import asyncio
+        from sandbox_api import ASandbox, ConnectionFailed
+
+        sandbox = ASandbox("http://127.0.0.1:1", retries=0)
+
+        async def main():
+            try:
+                await sandbox.usage()
+            except ConnectionFailed:
+                pass
+
+        asyncio.run(main())
+        kept = [sandbox]
+        kept.append(kept)
+    """
+    command = [sys.executable, "-W", "default", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = "ResourceWarning: <ASandbox http://127.0.0.1:1> was not closed"
+    assert done.stderr.strip().endswith(told)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+
+
 def sync(text: str) -> str:
     """Return what a text about an ASandbox would say of a Sandbox."""
     text = re.sub(r"\(await (.*?)\)\.", r"\1.", text)
