@@ -238,6 +238,10 @@ def test_it_can_be_read_on_every_screen(page: str, address: str, tab: Tab) -> No
     wide = "[...document.querySelectorAll('pre > code, .md-typeset__scrollwrap')]"
     wide += ".filter(each => each.scrollWidth > each.clientWidth + 1)"
     assert tab.run(f"{wide}.map(each => each.innerText)") == []
+    # Nor is a name in a table broken over lines.
+    broken = "[...document.querySelectorAll('article table:not([class]) td code')]"
+    broken += ".filter(each => each.getClientRects().length > 1)"
+    assert tab.run(f"{broken}.map(each => each.innerText)") == []
     pictures_shown = "[...document.querySelectorAll('article img')]"
     assert tab.run(f"{pictures_shown}.every(each => each.complete && each.naturalWidth > 0)")
     assert tab.run(f"{pictures_shown}.every(each => each.alt)")
