@@ -194,9 +194,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
 @pytest.fixture(autouse=True)
 def clean(request: pytest.FixtureRequest) -> None:
     if "tab" in request.fixturenames:
-        tab: Tab = request.getfixturevalue("tab")
-        tab.urls.clear()
-        tab.complaints.clear()
+        request.getfixturevalue("tab").forget()
 
 
 def brightness(tab: Tab, selector: str, colour: str) -> float:

@@ -76,6 +76,12 @@ class Tab:
         self.call("Page.navigate", url=url)
         self.wait_for("document.readyState === 'complete'")
 
+    def forget(self) -> None:
+        """Leave the page first, which may still be loading, and then all that was noted."""
+        self.open("about:blank")
+        self.urls.clear()
+        self.complaints.clear()
+
     def run(self, script: str) -> Any:
         """Run a script in the page and return its value."""
         answer = self.call(

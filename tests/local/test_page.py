@@ -32,8 +32,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
 
 @pytest.fixture(autouse=True)
 def clean(tab: Tab) -> None:
-    tab.urls.clear()
-    tab.complaints.clear()
+    tab.forget()
 
 
 def text(tab: Tab, selector: str) -> str:
