@@ -90,8 +90,7 @@ class Batch(Generic[E]):
 
     Raises:
         ValueError: `concurrency` is not positive.
-        TypeError: an argument is of the wrong kind.
-        TypeError: `jobs` is one job.
+        TypeError: `jobs` is one job, or another argument of the wrong kind.
     """
 
     def __init__(
