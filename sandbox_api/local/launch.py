@@ -100,16 +100,28 @@ def look_away(mounts: list[list[str]], memory: str) -> bool:
 
 
 def hold(folder: str, sources: list[str]) -> bool:
-    """Have a folder in memory, and in it copies of others, and tell whether that succeeded."""
-    path, root = os.fsencode(folder), os.path.dirname(folder)  # noqa: PTH120
+    """Have a folder in memory, and in it copies of others, and tell whether that succeeded.
+
+    What is shown in it has the same path below another root, as /etc.
+    """
+    path, shown = os.fsencode(folder), f"/{os.path.basename(folder)}"  # noqa: PTH119
     with contextlib.suppress(OSError):
         # From here, what it has now can be seen when something is mounted there.
         os.chdir(folder)
         if LIBC.mount(b"tmpfs", path, b"tmpfs", NO_SUID | NO_DEVICES, b"mode=755"):
             return False
-        if run("cp", "-a", "--", ".", folder) and (
-            not sources or run("cp", "-a", "--parents", "--", *sources, root)
-        ):
+        # By a descriptor: where the server was killed, its folders are removed meanwhile, and cp
+        # would make them again.
+        inside = os.open(folder, os.O_PATH)
+        os.set_inheritable(inside, True)
+        place = f"/proc/self/fd/{inside}/"
+        copied = run("cp", "-a", "--", ".", place)
+        if copied and sources:
+            os.chdir(shown)
+            names = [os.path.relpath(source, shown) for source in sources]
+            copied = run("cp", "-a", "--parents", "--", *names, place)
+        os.close(inside)
+        if copied:
             return True
         LIBC.umount2(path, DETACH)
     return False

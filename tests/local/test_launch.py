@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -233,6 +235,39 @@ def test_a_folder_is_held_in_memory_with_copies_of_what_is_shown_in_it(tmp_path:
         assert f" {place} " not in output(launching, tmp_path, "cat /proc/self/mountinfo")
     assert not list(place.iterdir())
     assert (memory / "own/file").read_text() == "own\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
+def test_a_folder_that_is_removed_meanwhile_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where the server was killed while it started, and what it left is just being removed.
+    root, shown, marks = tmp_path / "root", tmp_path / "shown", tmp_path / "marks"
+    memory, place = root / tmp_path.parts[1], Path(f"{root}{shown}")
+    for folder in (place, shown, marks):
+        folder.mkdir(parents=True)
+    (shown / "file").touch()
+    slow = marks / "cp"
+    slow.write_text(
+        f'#!/bin/sh\nPATH=/usr/bin:/bin\ncase "$*" in *--parents*) touch {marks}/begun\n'
+        f'while [ ! -e {marks}/go ]; do sleep 0.02; done;; esac\nexec cp "$@"\n'
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", str(marks), prepend=os.pathsep)
+
+    def remove() -> None:
+        wait_for((marks / "begun").exists)
+        shutil.rmtree(memory)
+        (marks / "go").touch()
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    with Launch("0", mounts=((str(shown), str(place)),), memory=str(memory)) as launching:
+        if launching.mounted == b"0" and not (marks / "begun").exists():
+            (marks / "begun").touch()
+            pytest.skip("nothing can be mounted here")
+        thread.join()
+    assert not memory.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may take an account")
