@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import tarfile
@@ -49,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "cluster(*packages): needs what Debian has; skipped without, but with -m cluster"
     )
+    # A shell starts what it runs in the background without them, and so all that tests start.
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
