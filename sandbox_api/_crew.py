@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
+import math
 import os
 import pickle
 import threading
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 # How long to wait, in seconds, for jobs that were cancelled: they end at once, but where a
 # connection is being made, or an `http_client` was given, whose connections are not ours to cut.
 FAREWELL = 1.0
+
+# How long to wait at a time, in seconds: Ctrl+C that comes just before a wait is noticed only
+# after it.
+ATTENTIVE = 0.5
 
 # How many jobs there may be at once in this process: so many connections a client makes.
 MOST_HERE = LIMIT
@@ -143,12 +149,17 @@ class Threads:
 def drained(queue: SimpleQueue[Ended], seconds: float | None) -> list[Ended]:
     """Return all that is in a queue; wait where it is empty."""
     found: list[Ended] = []
-    try:
-        found.append(queue.get(timeout=seconds))
+    until = math.inf if seconds is None else time.monotonic() + seconds
+    while not found:
+        left = until - time.monotonic()
+        with contextlib.suppress(Empty):
+            found.append(queue.get(timeout=min(max(left, 0.0), ATTENTIVE)))
+        if left <= ATTENTIVE:
+            break
+    with contextlib.suppress(Empty):
         while True:
             found.append(queue.get_nowait())
-    except Empty:
-        return found
+    return found
 
 
 class Futures:
