@@ -126,14 +126,10 @@ class Watch:
         limits, free = self._limits, free_space(self._box.home)
         if (self._free - free) * LOSS < limits.disk and now < self._walked + WALK:
             return False
-        use = usage(self._box.home, limits)
-        size, hidden = use.size, use.hidden
-        if (self._free - free) * LOSS >= limits.disk:
-            processes, device = self._processes(), self._box.home.stat().st_dev
-            size += unlinked(processes, device)
-            hidden |= any(maps_unlinked(pid, device) for pid in processes)
-            hidden |= self._is_hidden(processes)
-        if hidden:
+        use, processes = usage(self._box.home, limits), self._processes()
+        nameless = unlinked(processes, self._box.home.stat().st_dev)
+        size = use.size + nameless.size
+        if use.hidden or nameless.hidden or self._is_hidden(processes):
             # Somebody takes care not to be measured.
             size = max(size, self._free_first - free)
         self._walked = time.monotonic()
@@ -143,11 +139,16 @@ class Watch:
 
 
 class Usage(NamedTuple):
-    """What a folder takes: bytes, how many files and folders, and whether some lie too deep."""
+    """What files take."""
 
     size: int
+    """Their space on the disk, in bytes."""
+
     number: int
+    """How many files and folders there are."""
+
     hidden: bool
+    """Whether there are some that can't be measured."""
 
 
 def free_space(home: Path) -> int:
@@ -214,17 +215,41 @@ def entries(folder: int) -> list[tuple[str, os.stat_result]]:
     return found
 
 
-def unlinked(processes: Iterable[int], device: int) -> int:
-    """Return the space that open files on a device take which have no name any more."""
+def unlinked(processes: Iterable[int], device: int) -> Usage:
+    """Return what files on a device take which have no name any more, but are open or mapped."""
     sizes: dict[int, int] = {}
+    hidden = False
     for pid in processes:
-        with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
-                with contextlib.suppress(OSError):
-                    status = os.stat(f"/proc/{pid}/fd/{name}")  # noqa: PTH116
-                    if status.st_dev == device and not status.st_nlink:
-                        sizes[status.st_ino] = status.st_blocks * 512
-    return sum(sizes.values())
+        for path in (*open_files(pid), *mapped_unlinked(pid, device)):
+            try:
+                status = os.stat(path)  # noqa: PTH116
+            except OSError as error:
+                # What is mapped may be looked at by root only.
+                hidden |= isinstance(error, PermissionError)
+                continue
+            if status.st_dev == device and not status.st_nlink:
+                sizes[status.st_ino] = status.st_blocks * 512
+    return Usage(sum(sizes.values()), len(sizes), hidden)
+
+
+def open_files(pid: int) -> list[str]:
+    """Return paths of what a process has open; none where it does not show that."""
+    folder = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        return [f"{folder}/{name}" for name in os.listdir(folder)]  # noqa: PTH208
+    return []
+
+
+def mapped_unlinked(pid: int, device: int) -> list[str]:
+    """Return paths of what a process maps, of files on a device that have no name any more."""
+    number = b" %02x:%02x " % (os.major(device), os.minor(device))
+    with contextlib.suppress(OSError):
+        return [
+            f"/proc/{pid}/map_files/{line.split()[0].decode()}"
+            for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines()
+            if number in line and line.endswith(b" (deleted)")
+        ]
+    return []
 
 
 def hides(pid: int) -> bool:
@@ -237,15 +262,6 @@ def hides(pid: int) -> bool:
             return not Path(f"/proc/{pid}/statm").read_bytes().startswith(b"0 ")
     except OSError:
         pass
-    return False
-
-
-def maps_unlinked(pid: int, device: int) -> bool:
-    """Tell whether a process maps a file on a device that has no name any more."""
-    number = b" %02x:%02x " % (os.major(device), os.minor(device))
-    with contextlib.suppress(OSError):
-        lines = Path(f"/proc/{pid}/maps").read_bytes().splitlines()
-        return any(number in line and line.endswith(b" (deleted)") for line in lines)
     return False
 
 
@@ -317,7 +333,7 @@ def shared_memory(processes: Iterable[int]) -> int:
     finally:
         os.close(example)
     # Either can be the other, too.
-    return max(mapped, unlinked(processes, device))
+    return max(mapped, unlinked(processes, device).size)
 
 
 def shared_space() -> int:

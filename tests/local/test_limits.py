@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sandbox_api.local import cgroups, isolation
+from sandbox_api.local import cgroups, isolation, watch
 from sandbox_api.local.cell import Isolator, Unisolated
 from sandbox_api.local.isolation import Bubblewrap, probe
 from sandbox_api.local.limits import Limits
@@ -31,11 +31,13 @@ HOGS = f"for i in 1 2 3 4 5 6; do python3 -c '{HOLD}' & done"
 BUSY = "python3 -c 'while True: pass'"
 FILL = "-for i in $(seq 200); do head -c 4000000 /dev/zero > $i; sleep 0.01; done"
 
-# Of three files, nothing is left but a page of each in memory.
+NAMELESS = "-exec 3<>a; rm a; head -c 90000000 /dev/zero >&3; sleep 9"
+
+# Of six files, nothing is left but a page of each in memory.
 MAPPED = """
 import ctypes, os, time
 map = ctypes.CDLL(None).mmap
-for _ in range(3):
+for _ in range(6):
     file = open("a", "wb+", 0)
     os.unlink("a")
     map(None, ctypes.c_size_t(4096), 3, 1, file.fileno(), ctypes.c_long(0))
@@ -128,9 +130,7 @@ def test_processor_time_of_dead_processes_counts() -> None:
     [
         pytest.param(FILL, id="files"),
         pytest.param(f"-mkdir d; cd d; chmod 300 .; {FILL[1:]}", id="in a folder without access"),
-        pytest.param(
-            "-exec 3<>a; rm a; head -c 90000000 /dev/zero >&3; sleep 9", id="without a name"
-        ),
+        pytest.param(NAMELESS, id="without a name"),
         pytest.param(f"-python3 -c '{MAPPED}'", id="only mapped"),
         pytest.param(
             "-for i in $(seq 120); do mkdir d; cd d; done; " + FILL[1:], id="in a deep folder"
@@ -139,6 +139,25 @@ def test_processor_time_of_dead_processes_counts() -> None:
 )
 def test_the_working_directory_does_not_fill_the_disk(command: str) -> None:
     # The run ends, for what follows could go on filling it.
+    [result] = run(command, "echo never", disk=mib(32))
+    assert (result["exit_code"], result["exceeded"]) == (137, "disk")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(NAMELESS, id="open"),
+        pytest.param(
+            f"-python3 -c '{MAPPED}'",
+            id="only mapped",
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root sees what is mapped"),
+        ),
+    ],
+)
+def test_files_without_a_name_count_though_others_free_as_much(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "free_space", lambda _: mib(1000))
     [result] = run(command, "echo never", disk=mib(32))
     assert (result["exit_code"], result["exceeded"]) == (137, "disk")
 
