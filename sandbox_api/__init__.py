@@ -26,8 +26,8 @@ if TYPE_CHECKING:
         Usage,
     )
 
+    from ._options import CallOptions, ClientOptions
     from ._results import ExecutionFailed, ExecutionResult
-    from ._settings import CallOptions, ClientOptions
     from .asandbox import AEnvironment, AExecution, ASandbox
     from .batch import BatchOptions, Job, JobResult, Progress
     from .environment import EnvironmentFile, EnvironmentSource
@@ -197,8 +197,8 @@ _MODULES = {
     "AExecution": "sandbox_api.asandbox",
     "ASandbox": "sandbox_api.asandbox",
     "BatchOptions": "sandbox_api.batch",
-    "CallOptions": "sandbox_api._settings",
-    "ClientOptions": "sandbox_api._settings",
+    "CallOptions": "sandbox_api._options",
+    "ClientOptions": "sandbox_api._options",
     "Command": "sandbox_client.models",
     "CommandDict": "sandbox_client.models",
     "CommandResult": "sandbox_client.models",

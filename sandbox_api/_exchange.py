@@ -15,7 +15,7 @@ import httpx
 
 from sandbox_client.errors import DescriptionError
 
-from ._settings import CallOptions, seconds, sendable_headers, whole
+from ._options import CallOptions, seconds, sendable_headers, whole
 from .exceptions import (
     ConnectionFailed,
     InvalidReply,

@@ -17,8 +17,10 @@ import httpx
 from . import _operations
 from ._deadline import Until, within
 from ._exchange import Exchange, Overdue
+from ._options import seconds
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
-from ._settings import Settings, redacted, seconds
+from ._settings import Settings
+from ._urls import redacted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     from ._local import Isolation
     from ._operations import Call
-    from ._settings import CallOptions, ClientOptions
+    from ._options import CallOptions, ClientOptions
     from .batch import BatchOptions, Config, Job, JobResult, Progress
     from .environment import EnvironmentFile, EnvironmentSource
     from .local import LocalServer

@@ -52,7 +52,7 @@ from .sandbox import Sandbox
 
 if TYPE_CHECKING:
     from ._local import Isolation
-    from ._settings import ClientOptions
+    from ._options import ClientOptions
     from .environment import EnvironmentSource
 
 __all__ = ["FakeASandbox", "FakeCall", "FakeSandbox", "FakeServer", "Outcome", "Reply"]

@@ -18,9 +18,9 @@ from sandbox_api import (
     __version__,
 )
 from sandbox_api._local import missing
-from sandbox_api._settings import redacted
+from sandbox_api._urls import redacted
 
-from .shared import print_table
+from .shared import USAGE, fail, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,3 +126,5 @@ def reached(url: str, timeout: float) -> Finding:
         return Finding("bad", "server", "demands a token", f"{error}; set SANDBOX_TOKEN")
     except (SandboxError, SandboxFailure) as error:
         return Finding("bad", "server", "does not answer", str(error))
+    except ValueError as error:  # of a token that can't be sent
+        fail(error, USAGE)

@@ -25,7 +25,8 @@ from sandbox_api import (
     Sandbox,
     SandboxError,
 )
-from sandbox_api._settings import _usual_context, redacted
+from sandbox_api._settings import _usual_context
+from sandbox_api._urls import redacted
 
 from ..servers import RawServer, reply
 
@@ -431,14 +432,18 @@ def test_proxy_that_refuses(connect: Callable[..., Sandbox], raw_server: RawServ
         ask(connect("https://sandbox.example", proxy=raw_server.url, retries=0))
 
 
+@pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("trusted", [True, False])
 def test_proxy_of_the_environment(
     trusted: bool,
+    changed: bool,
     connect: Callable[..., Sandbox],
     raw_server: RawServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     raw_server.answer = OK
+    if changed:  # as in some later httpx
+        monkeypatch.delattr("httpx._utils.get_environment_proxies")
     monkeypatch.setenv("HTTP_PROXY", raw_server.url)
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
