@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sandbox_api import Sandbox, __version__
+from sandbox_api.cli.shared import failures
 
 from .conftest import BARE
 from .servers import RawServer, reply
@@ -135,8 +136,9 @@ def test_values_that_are_empty(tmp_path: Path) -> None:
 
 
 def test_token_that_can_not_be_sent() -> None:
-    for command in (["execute", "true"], ["doctor"], ["usage", "--watch"]):
-        done = run(*command, "--url", "http://127.0.0.1:1", SANDBOX_TOKEN=" 0123456789abcdef")
+    for command in ("execute true", "batch -", "download a", "doctor", "usage --watch"):
+        arguments = (*command.split(), "--url", "http://127.0.0.1:1")
+        done = run(*arguments, SANDBOX_TOKEN=" 0123456789abcdef")
         assert done.stderr.startswith("sandbox-api: the value of 'SANDBOX_TOKEN' has white space")
         assert done.returncode == 2
 
@@ -177,6 +179,18 @@ def test_server_that_is_not_there() -> None:
     assert done.returncode == 69
     assert done.stderr.startswith("sandbox-api: POST http://127.0.0.1:1/execute/: the server can't")
     assert "Traceback" not in done.stderr
+
+
+def test_server_that_makes_no_sense(raw_server: RawServer) -> None:
+    raw_server.answer = reply("200 OK", b"<html>")
+    done = run("specs", "--url", raw_server.url)
+    assert "the reply is not what a sandbox answers" in done.stderr
+    assert (done.stdout, done.returncode) == ("", 69)
+
+
+def test_what_is_wrong_in_the_program_itself_is_not_hidden() -> None:
+    with pytest.raises(ValueError, match="a fault"), failures():
+        raise ValueError("a fault")
 
 
 def test_server_that_never_answers(raw_server: RawServer) -> None:

@@ -59,6 +59,8 @@ def failures() -> Generator[None]:
     """End with the exit code that tells what went wrong."""
     from sandbox_api import (
         ExecutionFailed,
+        InvalidEnvironment,
+        InvalidURL,
         Sandbox400,
         Sandbox401,
         Sandbox429,
@@ -70,7 +72,7 @@ def failures() -> Generator[None]:
 
     try:
         yield
-    except (ValueError, FileNotFoundError, Sandbox400) as error:  # among them all faults of input
+    except (FileNotFoundError, InvalidEnvironment, InvalidURL, Sandbox400) as error:
         fail(error, USAGE)
     except (Sandbox429, Sandbox503) as error:
         fail(error, OVERLOADED)
@@ -94,16 +96,17 @@ def connected(url: str | None, timeout: float) -> Sandbox:
     """Return a client of the server that is named, or of a private local one."""
     from sandbox_api import Sandbox
 
-    return Sandbox.local(timeout) if url is None else Sandbox(url, timeout)
+    try:
+        return Sandbox.local(timeout) if url is None else Sandbox(url, timeout)
+    except ValueError as error:  # among them, of a token that can't be sent
+        fail(error, USAGE)
 
 
 def connected_to(url: str | None, timeout: float) -> Sandbox:
     """Return a client of the server that is named; a private one keeps nothing."""
-    from sandbox_api import Sandbox
-
     if not url:
         fail("environments are kept by a server: give its --url, or set SANDBOX_URL", USAGE)
-    return Sandbox(url, timeout)
+    return connected(url, timeout)
 
 
 def print_json(value: Any) -> None:
