@@ -21,17 +21,11 @@ from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
 from attrs import frozen
 
-from ._archive import (
-    Entry,
-    Link,
-    Reader,
-    grow,
-    open_regular,
-    pack,
-    unpack,
-)
 from ._exclude import Excluded
+from ._pack import open_regular, pack
 from ._transfer import sendable
+from ._tree import Entry, Link, grow
+from ._unpack import Reader, unpack
 from .exceptions import InvalidEnvironment
 
 __all__ = [

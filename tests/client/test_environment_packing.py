@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from sandbox_api import _archive
+from sandbox_api import _pack
 from sandbox_api._transfer import sendable
 from sandbox_api.environment import (
     EnvironmentFile,
@@ -451,7 +451,7 @@ def test_file_that_changes_its_size(size: int, tree: Path, monkeypatch: Any) -> 
     path = tree / "src" / "main.py"
     path.write_bytes(b"x" * 1000)
 
-    original = _archive.open_regular
+    original = _pack.open_regular
 
     def opened(name: str) -> tuple[int, os.stat_result]:
         found = original(name)
@@ -459,7 +459,7 @@ def test_file_that_changes_its_size(size: int, tree: Path, monkeypatch: Any) -> 
             os.truncate(path, size)
         return found
 
-    monkeypatch.setattr(_archive, "open_regular", opened)
+    monkeypatch.setattr(_pack, "open_regular", opened)
     with pytest.raises(InvalidEnvironment, match=r"main.py' changed its size"):
         open_environment(tree)
 
@@ -602,7 +602,7 @@ def test_headers_are_those_of_tarfile(name: str, target: str, size: int, kind: b
         member = tarfile.TarInfo(name)
         member.type, member.mode, member.size, member.linkname = kind, mode, size, target
         expected = member.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-        assert _archive._header(name, kind, mode, size, target) == expected
+        assert _pack._header(name, kind, mode, size, target) == expected
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Gzipped tar archives: written the same each time, and read as if an enemy had written them.
+"""Reading gzipped tar archives, as if an enemy had written them.
 
-Archives are read and unpacked here, block by block, since on Pythons that are still in use tarfile
+It is done here, block by block, since on Pythons that are still in use tarfile
 can be made to read for hours (CVE-2024-6232, CVE-2025-8194) or to write outside in spite of its
 `data` filter (CVE-2025-4517), which 3.11.3 does not have at all.
 """
@@ -11,36 +11,26 @@ import errno
 import gzip
 import io
 import os
-import reprlib
 import stat
 import tarfile
-import tempfile
 import zlib
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from attrs import frozen
-
+from ._tree import Entry, Link, check_links, grow, shown
 from .exceptions import InvalidEnvironment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
-# How much is read or written at once, in bytes.
+# How much is read at once, in bytes.
 _CHUNK = 256 * 1024
-# Half the time of gzip's usual level 6, for archives that are 2 to 5 % larger; the levels below
-# save less time and cost up to 10 % more.
-_LEVEL = 4
 # Longest header that goes with a member, and how much of it there may be on average, in bytes.
 _LONGEST_HEADER = 64 * 1024
 _HEADERS = 2048
 # What a record in a header counts for, in bytes.
 _RECORD = 64
 _BLOCK = tarfile.BLOCKSIZE
-# Of a plain header: the length of a name, in bytes, what is larger than a file may be, and user,
-# group and time, which are 0 in all that are written.
-_NAME, _MOST = 100, 8**11
-_OWNER, _TIME = b"%07o\0%07o\0" % (0, 0), b"%011o\0" % 0
 # Types of members that come without content, whatever their size says.
 _EMPTY = (
     tarfile.LNKTYPE,
@@ -50,15 +40,8 @@ _EMPTY = (
     tarfile.DIRTYPE,
     tarfile.FIFOTYPE,
 )
-# Shows names in messages, shortened where they are long.
-_REPR = reprlib.Repr()
-_REPR.maxstring = 300
-shown = _REPR.repr
 # Deepest member. shutil.rmtree needs a descriptor and a call for each level.
 _DEPTH = 100
-# How many steps the links of an archive may take altogether, and how many others one may lead to.
-_STEPS = 1_000_000
-_HOPS = 40
 # What a name must not hold, nor a part of it end in, to mean to the system what it says: Windows
 # has drives and streams, and takes ".. " for "..".
 _UNSAFE, _LOST = ("\0", "") if os.sep == "/" else ("\0\\:", ". ")
@@ -72,198 +55,6 @@ _NAMING = {
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
 }
-# Not all systems have all of these.
-_READ: int = (
-    os.O_RDONLY
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO would wait for its writer
-)
-
-
-@frozen
-class Link:
-    """A symbolic link of a tree."""
-
-    target: str
-
-
-Entry: TypeAlias = bytes | str | Link | None
-"""Of a tree: the content of a file, where a file is to be read, a link, or None: a directory.
-
-A tree holds them by name, directories also where they hold something.
-"""
-
-
-def grow(tree: dict[str, Entry], name: str, entry: Entry) -> list[str]:
-    """Add an entry to a tree, and return the directories above it that were added, outermost first.
-
-    Raises:
-        InvalidEnvironment: what is above it is not a directory.
-    """
-    added: list[str] = []
-    above = name.rpartition("/")[0]
-    while above and above not in tree:
-        added.insert(0, above)
-        above = above.rpartition("/")[0]
-    if above and tree[above] is not None:
-        raise InvalidEnvironment(
-            f"{shown(above)} is not a directory, yet has {shown(name)} in it: rename one of them"
-        )
-    tree.update(dict.fromkeys(added))
-    tree[name] = entry
-    return added
-
-
-def check_links(tree: Mapping[str, Entry], *, dangling: bool) -> None:
-    """Check that the links of a tree stay inside it, the way the system would follow them.
-
-    Args:
-        tree: what to check.
-        dangling: whether they may lead to nothing.
-
-    Raises:
-        InvalidEnvironment: one does not; the message names it.
-    """
-    left = _STEPS
-    for name, link in tree.items():
-        if not isinstance(link, Link):
-            continue
-        told = f"the symbolic link {shown(name)} leads to {shown(link.target)}"
-        if link.target.startswith("/"):
-            raise InvalidEnvironment(f"{told}, an absolute path: make it relative, or remove it")
-        above = name.rpartition("/")[0]
-        todo = link.target.split("/")[::-1]
-        hops = 0
-        while todo:
-            left -= 1
-            part = todo.pop()
-            if part == "..":
-                if not above:
-                    raise InvalidEnvironment(f"{told}, outside the environment: remove it")
-                above = above.rpartition("/")[0]
-            elif part not in ("", "."):
-                here = f"{above}/{part}" if above else part
-                entry = tree.get(here, b"")
-                if isinstance(entry, Link):
-                    hops += 1
-                    if hops > _HOPS or left < 0:
-                        raise InvalidEnvironment(f"{told}, a maze of other links: remove it")
-                    todo += entry.target.split("/")[::-1]
-                    continue
-                if entry is not None and (todo or here not in tree):
-                    # A link may come to be there later, or be there by another case of its name.
-                    if not dangling or ".." in todo:
-                        raise InvalidEnvironment(
-                            f"{told}, which is not in the environment: remove the link, or stop"
-                            " excluding what it leads to"
-                        )
-                    break
-                above = here
-
-
-def pack(tree: Mapping[str, Entry]) -> BinaryIO:
-    """Return a tree as a gzipped tar archive, in a temporary file that is gone once closed.
-
-    The same content makes the same bytes, on any day and for any user.
-
-    Raises:
-        InvalidEnvironment: something in it cannot be packed; the message names it.
-        OSError: a file can't be read, or the disk is full.
-    """
-    check_links(tree, dangling=False)
-    with tempfile.TemporaryFile() as file:
-        with (
-            gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed,
-            io.BufferedWriter(cast("Any", packed), _CHUNK) as out,
-        ):
-            for name in sorted(tree):
-                _write(out, name, tree[name])
-            out.write(bytes(2 * _BLOCK))
-        file.flush()
-        file.seek(0)
-        # A stream that can only be read is sent as it is; any other is copied first.
-        return os.fdopen(os.dup(file.fileno()), "rb")
-
-
-def _write(out: io.BufferedWriter, name: str, entry: Entry) -> None:
-    if entry is None:
-        out.write(_header(name, tarfile.DIRTYPE, 0o755))
-    elif isinstance(entry, Link):
-        out.write(_header(name, tarfile.SYMTYPE, 0o755, target=entry.target))
-    elif isinstance(entry, bytes):
-        out.write(_header(name, tarfile.REGTYPE, 0o644, len(entry)))
-        out.write(entry)
-        out.write(bytes(-len(entry) % _BLOCK))
-    else:
-        _write_file(out, name, entry)
-
-
-def _write_file(out: io.BufferedWriter, name: str, path: str) -> None:
-    descriptor, status = open_regular(path)
-    try:
-        size = left = status.st_size
-        mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-        out.write(_header(name, tarfile.REGTYPE, mode, size))
-        # One byte more than there should be shows whether there is more.
-        while left >= 0 and (chunk := os.read(descriptor, min(left + 1, _CHUNK))):
-            left -= len(chunk)
-            out.write(chunk)
-    finally:
-        os.close(descriptor)
-    if left:
-        raise InvalidEnvironment(
-            f"{path!r} changed its size while it was packed: pack it once nothing writes to it"
-        )
-    out.write(bytes(-size % _BLOCK))
-
-
-def _header(name: str, kind: bytes, mode: int, size: int = 0, target: str = "") -> bytes:
-    """Return the header of a member, as tarfile makes it.
-
-    Of most it is made here, for tarfile takes longer than all else that is done for a small file.
-    The format: POSIX.1-2017, pax, "ustar Interchange Format".
-    """
-    if kind == tarfile.DIRTYPE:
-        name += "/"
-    if max(len(name), len(target)) <= _NAME and f"{name}{target}".isascii() and size < _MOST:
-        start = b"%b%07o\0%b%011o\0%b" % (_field(name), mode, _OWNER, size, _TIME)
-        end = (kind + _field(target) + b"ustar\x0000").ljust(_BLOCK - len(start) - 8, b"\0")
-        # The sum of all bytes, itself taken for spaces.
-        return b"%b%06o\0 %b" % (start, sum(start) + sum(b" " * 8) + sum(end), end)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise InvalidEnvironment(f"the name {shown(name)} is not UTF-8: rename it") from None
-    member = tarfile.TarInfo(name)
-    member.type, member.mode, member.size, member.linkname = kind, mode, size, target
-    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-
-
-def _field(name: str) -> bytes:
-    return name.encode().ljust(_NAME, b"\0")
-
-
-def open_regular(path: str) -> tuple[int, os.stat_result]:
-    """Open a file to read, not through a link, and return its descriptor and status.
-
-    Raises:
-        InvalidEnvironment: it is a directory, device, socket or FIFO.
-        OSError: it can't be opened.
-    """
-    descriptor = os.open(path, _READ)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            if stat.S_ISDIR(status.st_mode):
-                raise InvalidEnvironment(f"{path!r} is a directory, where a file must be")
-            raise InvalidEnvironment(
-                f"{path!r} is not a file: only files, directories and links are packed"
-            )
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor, status
 
 
 class _Metered:
