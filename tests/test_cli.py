@@ -150,8 +150,22 @@ def test_json_that_is_nested_too_deep() -> None:
         assert done.stderr.startswith("sandbox-api: standard input is not JSON: ")
         assert done.returncode == 2
     done = run("batch", "-", stdin=deep)
-    assert "must be an object" in done.stdout
+    assert "line 1 is not JSON: maximum recursion depth exceeded" in done.stdout
     assert done.returncode == 1
+
+
+def test_what_programs_draw_is_left_as_it_is(sandbox_url: str) -> None:
+    red = "\x1b[31mred\x1b[0m."
+    command = f"printf '{red}'; printf '{red}' >&2; printf '{red}' > out"
+    done = run("execute", command, "--result", "out", SANDBOX_URL=sandbox_url)
+    assert (done.stdout, done.stderr) == (f"{red}\n{red}\n", f"{red}\n")
+
+
+def test_names_of_files_move_no_cursor(sandbox_url: str) -> None:
+    with Sandbox(sandbox_url) as sandbox:
+        uuid = str(sandbox.store({"\x1b[31mred": "", "a\n1\tfile\tb": ""}).uuid)
+    done = run("ls", uuid, SANDBOX_URL=sandbox_url)
+    assert done.stdout == "0\tfile\t\\x1b[31mred\n0\tfile\ta\\n1\\tfile\\tb\n"
 
 
 def test_what_a_terminal_has_no_letters_for(sandbox_url: str) -> None:

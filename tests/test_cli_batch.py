@@ -83,7 +83,8 @@ def test_jobs_from_a_file(sandbox_url: str, tmp_path: Path) -> None:
     }
     assert found["a"]["meta"] == {"group": 3}
     assert found["b"]["result"]["execution"][0]["stdout"] == "object"
-    assert found[4]["error"]["type"] == "InvalidConfig"
+    assert found[4]["error"]["message"].startswith("line 6 is not JSON: Expecting value")
+    assert "meta" not in found[4]
     assert done.returncode == 1
     counts = re.match(SUMMARY, done.stderr)
     assert counts
@@ -141,9 +142,7 @@ def test_folder_of_submissions(sandbox_url: str, tmp_path: Path) -> None:
 
 def test_resumed_after_a_torn_line(raw_server: RawServer, tmp_path: Path) -> None:
     raw_server.answer = DONE
-    jobs, output = write_jobs(tmp_path / "jobs", 6), tmp_path / "results"
-    with jobs.open("a") as file:  # the same id twice is two jobs
-        file.write('{"id": 0, "config": {"commands": ["echo 0"]}}\n')
+    jobs, output = write_jobs(tmp_path / "jobs", 7), tmp_path / "results"
     whole = '{"id": %d, "outcome": "passed", "attempts": 1, "seconds": 0.5}'
     output.write_text(f'{whole % 3}\n{whole % 0}\n{{"id": 1, "outc')
     arguments = ("batch", jobs, "-o", output, "--concurrency", "2")
@@ -152,11 +151,42 @@ def test_resumed_after_a_torn_line(raw_server: RawServer, tmp_path: Path) -> Non
     done = run(*arguments, "--resume", SANDBOX_URL=raw_server.url)
     assert done.returncode == 0
     assert done.stderr.startswith("7 jobs")
-    assert sorted(line["id"] for line in lines(output.read_text())) == [0, 0, 1, 2, 3, 4, 5]
+    assert sorted(line["id"] for line in lines(output.read_text())) == [*range(7)]
     assert len(raw_server.requests) == 5
     output.write_text(whole % 3)  # whole, but for its end
     assert run(*arguments, "--resume", SANDBOX_URL=raw_server.url).returncode == 0
     assert len(lines(output.read_text())) == 7
+
+
+def test_two_jobs_of_one_id_are_told(raw_server: RawServer, tmp_path: Path) -> None:
+    raw_server.answer = DONE
+    jobs, output = write_jobs(tmp_path / "jobs", 2), tmp_path / "results"
+    with jobs.open("a") as file:
+        file.write('{"id": 0, "config": {"commands": ["echo 0"]}}\n')
+    arguments = ("batch", jobs, "--concurrency", "1", "--url", raw_server.url)
+    assert run(*arguments).returncode == 0
+    done = run(*arguments, "-o", output)
+    assert (done.returncode, "two jobs have the id 0" in done.stderr) == (2, True)
+    assert [line["id"] for line in lines(output.read_text())][:1] == [0]
+
+
+def test_errors_are_run_again_where_asked_for(raw_server: RawServer, tmp_path: Path) -> None:
+    raw_server.answer = DONE
+    jobs, output = tmp_path / "jobs", tmp_path / "results"
+    jobs.write_text('{"config": {"commands": ["x"]}, "environ": "files"}\n{"commands": ["y"]}\n')
+    arguments = ("batch", jobs, "-o", output, "--concurrency", "1", "--url", raw_server.url)
+    done = run(*arguments)
+    assert (done.returncode, "--retry-errors" in done.stderr) == (1, True)
+    os.mkdir(tmp_path / "files")
+    assert run(*arguments, "--resume").returncode == 1
+    before = {line["id"]: line for line in lines(output.read_text())}
+    output.chmod(0o640)
+    assert run(*arguments, "--retry-errors").returncode == 0
+    after = {line["id"]: line for line in lines(output.read_text())}
+    assert (after[0]["outcome"], after[1]) == ("passed", before[1])
+    assert output.stat().st_mode & 0o777 == 0o640
+    assert len(raw_server.requests) == 2
+    assert sorted(os.listdir(tmp_path)) == ["files", "jobs", "results"]
 
 
 def test_file_that_has_no_results_is_left_alone(tmp_path: Path) -> None:
@@ -337,6 +367,7 @@ def test_interrupted_while_a_result_is_written(
         base=None,
         output=output,
         resume=False,
+        retry_errors=False,
         concurrency=2,
         dask=None,
         html=None,

@@ -229,17 +229,18 @@ def _variables(given: list[str]) -> dict[str, str]:
 def _show(done: ExecutionResult) -> None:
     from sandbox_api import ExecutionFailed
 
+    # In colour is as it is: click would take what programs draw with out of what goes into a pipe.
     for command in done.execution:
         if command.stdout:
-            typer.echo(command.stdout)
+            typer.echo(command.stdout, color=True)
         if command.stderr:
-            typer.echo(command.stderr.rstrip("\n"), err=True)
+            typer.echo(command.stderr.rstrip("\n"), err=True, color=True)
         if command.exceeded:
             typer.echo(f"sandbox-api: that took too much {command.exceeded}", err=True)
     if done.error and not done.timed_out:
         typer.echo(f"sandbox-api: {ExecutionFailed(done)}", err=True)
     if done.result is not None:
-        typer.echo(done.result, nl=not done.result.endswith("\n"))
+        typer.echo(done.result, nl=not done.result.endswith("\n"), color=True)
     if done.environment is not None:
         until = f" until {done.expire:%Y-%m-%d %H:%M %Z}" if done.expire else ""
         typer.echo(f"stored as {done.environment}{until}", err=True)
@@ -302,6 +303,10 @@ def batch(
     resume: Annotated[
         bool, typer.Option("--resume", help="Run only what has no result in the file yet.")
     ] = False,
+    retry_errors: Annotated[
+        bool,
+        typer.Option("--retry-errors", help="The same, and again what ended in an error."),
+    ] = False,
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster to run on.")
     ] = None,
@@ -339,7 +344,8 @@ def batch(
         config=wanted,
         base=base,
         output=output,
-        resume=resume,
+        resume=resume or retry_errors,
+        retry_errors=retry_errors,
         concurrency=concurrency,
         dask=dask,
         html=html,

@@ -6,11 +6,13 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections import Counter
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -40,6 +42,7 @@ from .shared import (
     progress,
     told,
     uploading,
+    visible,
 )
 
 # What a job may have, on a line of its own.
@@ -59,6 +62,7 @@ class Request:
     base: Path | None
     output: Path | None
     resume: bool
+    retry_errors: bool
     concurrency: int | None
     dask: str | None
     html: Path | None
@@ -74,9 +78,12 @@ class Journal:
             fail(f"{path} is no file to keep results in; --json prints them", USAGE)
         if not resume and path.exists() and path.stat().st_size:
             fail(f"{path} has results: go on with --resume, or name another file", USAGE)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._open()
+
+    def _open(self) -> None:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         if os.name == "posix":  # the file's name is to be on disk, too
-            folder = os.open(path.parent, os.O_RDONLY)
+            folder = os.open(self._path.parent, os.O_RDONLY)
             os.fsync(folder)
             os.close(folder)
 
@@ -101,6 +108,22 @@ class Journal:
                     return
                 end += len(raw)
 
+    def drop_errors(self) -> None:
+        """Take out the lines of jobs without a result: all of them, or none."""
+        path = self._path.resolve()
+        with tempfile.TemporaryDirectory(prefix=".sandbox-", dir=path.parent) as folder:
+            kept = Path(folder, path.name)
+            with kept.open("wb") as file:
+                for line in self.lines():
+                    if line["outcome"] != "error":
+                        file.write(json.dumps(line).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            shutil.copymode(path, kept)
+            kept.replace(path)
+        self.close()
+        self._open()
+
     def write(self, line: Line) -> None:
         """Append a line, and wait until it is on disk."""
         self._append(json.dumps(line).encode() + b"\n")
@@ -121,20 +144,21 @@ def line_of(done: JobResult[Any]) -> Line:
     if done.error is None:
         line["result"] = done.result
     else:
-        line["error"] = {"type": type(done.error).__name__, "message": told(done.error)}
+        # What is wrong with a line tells more than what its job then lacks.
+        error = done.meta if isinstance(done.meta, Exception) else done.error
+        line["error"] = {"type": type(error).__name__, "message": told(error)}
     line |= {"attempts": done.attempts, "seconds": round(done.seconds, 6)}
-    if done.meta is not None:
+    if not isinstance(done.meta, (Exception, NoneType)):
         line["meta"] = done.meta if not isinstance(done.meta, Path) else str(done.meta)
     return line
 
 
 def shown(line: Line) -> str:
     """Return a result as a line for people, with why it did not pass."""
-    cells = [line["outcome"], f"{line['seconds']:.3f} s", str(line["id"])]
+    cells = [line["outcome"], f"{line['seconds']:.3f} s", visible(line["id"])]
     if line["outcome"] != "passed":
-        # Hostile, and not to move the cursor.
-        visible = "".join(each if each.isprintable() else " " for each in why(line))
-        cells.append(" ".join(visible.split()))
+        spaced = "".join(each if each.isprintable() else " " for each in why(line))
+        cells.append(" ".join(spaced.split()))
     return "\t".join(cells)
 
 
@@ -157,8 +181,10 @@ def read_jobs(path: Path) -> Iterator[Job]:
         for index, (number, raw) in enumerate(lines):
             try:
                 found = json.loads(raw)
-            except (ValueError, RecursionError):
-                found = raw.decode(errors="replace").strip()
+            except (ValueError, RecursionError) as error:
+                fault = ValueError(f"line {number} is not JSON: {error}")
+                yield Job(index, cast("Any", None), meta=fault)
+                continue
             keys: set[str] = {*found} if isinstance(found, dict) else set()
             if "config" in keys and (unknown := keys - KEYS):
                 more, known = (", ".join(sorted(each)) for each in (unknown, KEYS))
@@ -180,13 +206,15 @@ def job_of(index: int, found: Any, folder: Path) -> Job:
     return Job(line.get("id", index), line["config"], environ, line.get("meta"))
 
 
-def pending(jobs: Iterable[Job], finished: Counter[str]) -> Iterator[Job]:
-    """Yield the jobs that have no result yet."""
+def pending(jobs: Iterable[Job], finished: set[str]) -> Iterator[Job]:
+    """Yield the jobs that have no result yet. Of two with one id, a result could be either's."""
+    seen: set[str] = set()
     for job in jobs:
         key = json.dumps(job.id, sort_keys=True)
-        if finished[key]:
-            finished[key] -= 1
-        else:
+        if key in seen:
+            fail(f"two jobs have the id {key}, by which results are told apart: change one", USAGE)
+        seen.add(key)
+        if key not in finished:
             yield job
 
 
@@ -200,7 +228,7 @@ def not_begun(done: JobResult[Any]) -> bool:
 
 def run(request: Request, connect: Callable[[], Sandbox]) -> int:
     """Run the jobs that have no result yet, and return the exit code."""
-    summary, finished = Summary(), Counter[str]()
+    summary, finished = Summary(), set[str]()
     whole_folder = request.jobs.is_dir()
     if whole_folder and not request.config.get("commands"):
         fail("what to run for each? Give commands after the folder, or --config", USAGE)
@@ -219,8 +247,10 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
         if request.output is not None:
             journal = Journal(request.output, resume=request.resume)
             stack.callback(journal.close)
+            if request.retry_errors:
+                journal.drop_errors()
             for line in journal.lines():
-                finished[json.dumps(line["id"], sort_keys=True)] += 1
+                finished.add(json.dumps(line["id"], sort_keys=True))
                 summary.add(line)
                 if report is not None:
                     report.add(line)
@@ -229,11 +259,13 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
         executor = stack.enter_context(cluster(request.dask))
         sandbox = stack.enter_context(connect())
         jobs = all_jobs(request, sandbox)
+        if journal is not None:
+            jobs = pending(jobs, finished)
         show = stack.enter_context(showing(count(request.jobs), summary))
         code = 0
         try:
             results = sandbox.execute_many(
-                pending(jobs, finished),
+                jobs,
                 concurrency=request.concurrency,
                 executor=executor,
                 stop_on=not_begun,
@@ -256,8 +288,10 @@ def run(request: Request, connect: Callable[[], Sandbox]) -> int:
         except KeyboardInterrupt:
             code = INTERRUPTED
     typer.echo(str(summary), err=True)
-    if code and request.output is not None:
+    if request.output is not None and code:
         typer.echo("Run it again with --resume to go on.", err=True)
+    if request.output is not None and summary.outcomes["error"]:
+        typer.echo("With --retry-errors, what ended in an error is run again too.", err=True)
     if report is not None:
         report.write(summary)
     return code or (0 if summary.passed else FAILED)
@@ -331,8 +365,8 @@ def cluster(address: str | None) -> Generator[Executor | None]:
         fail("Dask needs one more package: pip install 'sandbox-api[dask]'", USAGE)
     try:
         client = distributed.Client(address, timeout=10)
-    except (OSError, ValueError) as error:
-        fail(f"the scheduler at {address} can't be reached: {error}", UNAVAILABLE)
+    except Exception as error:  # whatever is there, answering in whatever way
+        fail(f"the scheduler at {address} can't be reached: {error!r}", UNAVAILABLE)
     with client:
         yield client.get_executor()
 

@@ -115,11 +115,21 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value), file=sys.stdout)
 
 
+def visible(value: object) -> str:
+    """Return a value as text on a line: names are hostile, and not to move the cursor."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def print_table(rows: Iterable[Sequence[object]], *headers: str) -> None:
     """Print rows: drawn on a terminal, else separated by tabs."""
     if not sys.stdout.isatty():
         for row in rows:
-            typer.echo("\t".join(map(str, row)))
+            typer.echo("\t".join(map(visible, row)))
         return
     from rich.console import Console
     from rich.table import Table
@@ -127,7 +137,7 @@ def print_table(rows: Iterable[Sequence[object]], *headers: str) -> None:
 
     table = Table(*headers, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(table)
 
 
