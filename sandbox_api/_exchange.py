@@ -167,11 +167,17 @@ class Exchange(Generic[T]):
         options: CallOptions,
         server: LocalServer | None,
     ) -> None:
-        if unknown := options.keys() - CallOptions.__annotations__.keys():
-            raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
         self.call = call
-        self.total = seconds("timeout", options.get("timeout", total))
-        """How long the call may take, in seconds, if that is bounded."""
+        try:
+            if unknown := options.keys() - CallOptions.__annotations__.keys():
+                raise TypeError(f"there is no option {', '.join(sorted(unknown))}")
+            self.total = seconds("timeout", options.get("timeout", total))
+            """How long the call may take, in seconds, if that is bounded."""
+            headers = sendable_headers(options.get("headers", {}), "headers")
+            self._retries = whole(options["retries"]) if "retries" in options else settings.retries
+        except BaseException:
+            self.__exit__()
+            raise
         self.deadline = time.monotonic() + self.total if self.total else math.inf
         """When it must be over, on the monotonic clock."""
         self.repeatable = call.request["method"] in REPEATABLE
@@ -179,11 +185,10 @@ class Exchange(Generic[T]):
         self.request: dict[str, Any] = {
             **call.request,
             "url": settings.address(call.request["url"]),
-            "headers": sendable_headers(options.get("headers", {}), "headers"),
+            "headers": headers,
         }
         """Arguments of `httpx.Client.build_request`."""
         self._settings = settings
-        self._retries = whole(options["retries"]) if "retries" in options else settings.retries
         self._server = server
         self._last: Attempt | None = None
 

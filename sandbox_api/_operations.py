@@ -98,7 +98,12 @@ def execute(
 
     from .config import checked
 
-    config = checked(config)
+    try:
+        config = checked(config)
+    except BaseException:
+        if close := getattr(environ, "close", None):
+            close()  # as where it is sent
+        raise
     if environ is None:
         return Call(execute.request(config), execute.parse)
     from .environment import open_environment  # here, for archives take long to be imported

@@ -72,6 +72,7 @@ def check_kinds(options: ClientOptions) -> None:
 
     Raises:
         TypeError: an option is of the wrong kind.
+        ValueError: a user or password can't be sent.
     """
     given: dict[str, Any] = {"verify": True, "trust_env": True, **options}
     verify, cert, proxy, auth = map(given.get, ["verify", "cert", "proxy", "auth"])
@@ -86,12 +87,19 @@ def check_kinds(options: ClientOptions) -> None:
         raise TypeError(f"cert must be a path or a tuple of two or three, not {kind_of(cert)}")
     if not (proxy is None or isinstance(proxy, (str, httpx.URL, httpx.Proxy))):
         raise TypeError(f"proxy must be a URL or an httpx.Proxy, not {kind_of(proxy)}")
-    pair = [isinstance(each, (str, bytes)) for each in parts(auth)] == [True, True]
+    texts = [each for each in parts(auth) if isinstance(each, (str, bytes))]
+    pair = len(texts) == len(parts(auth)) == 2
     if not (auth is None or isinstance(auth, httpx.Auth) or callable(auth) or pair):
         raise TypeError(
             "auth must be a tuple of user and password, an httpx.Auth or a function, not "
             f"{kind_of(auth)}"
         )
+    for each in texts:
+        try:
+            if isinstance(each, str):
+                each.encode()
+        except UnicodeEncodeError:
+            raise ValueError("auth has characters that can't be encoded in UTF-8") from None
 
 
 def parts(value: Any) -> list[Any]:

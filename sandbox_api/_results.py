@@ -109,12 +109,17 @@ class ExecutionResult(models.ExecutionResult):
         try:
             if too_deep(self.result.encode(errors="replace")):
                 raise ValueError(f"it is nested more than {DEPTH} deep")
-            return json.loads(self.result)
+            return json.loads(self.result, parse_constant=self._refuse)
         except json.JSONDecodeError as error:
             reason = f"the result at result_path is not JSON: {error.msg}"
             raise json.JSONDecodeError(reason, error.doc, error.pos) from None
         except ValueError as error:
             raise ValueError(f"the result at result_path can't be read: {error}") from None
+
+    def _refuse(self, constant: str) -> Any:
+        # NaN and Infinity, which Python would take, and which spoil whatever is counted with them.
+        text = self.result or ""
+        raise json.JSONDecodeError(f"{constant} is none of its values", text, text.index(constant))
 
     def __getstate__(self) -> dict[str, Any]:
         # A result that is kept or sent away does not take the sandbox's secrets with it.

@@ -249,6 +249,8 @@ def test_valid_one_among_many_that_is_other(odd: Any, place: int) -> None:
         ("[1,2", "is not JSON: Expecting ',' delimiter: line 1 column 5 (char 4)"),
         ("", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
         ("\ud800", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ('["a", NaN]', "is not JSON: NaN is none of its values: line 1 column 7 (char 6)"),
+        ("-Infinity", "is not JSON: -Infinity is none of its values: line 1 column 1 (char 0)"),
     ],
 )
 def test_result_that_is_not_json(text: str, fault: str) -> None:

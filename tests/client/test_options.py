@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import logging
 import pickle
 import re
@@ -20,6 +21,7 @@ import pytest
 from sandbox_api import (
     ASandbox,
     ConnectionFailed,
+    InvalidConfig,
     InvalidReply,
     InvalidURL,
     Sandbox,
@@ -173,6 +175,24 @@ def test_headers_auth_and_cookies(connect: Callable[..., Sandbox], raw_server: R
     assert header(request, "Authorization") == f"Basic {basic}"
     ask(sandbox)
     assert header(raw_server.requests[1], "X-Request-ID") is None
+
+
+def test_password_that_can_not_be_sent(connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(ValueError, match=r"^auth has characters that can't be encoded"):
+        connect("http://127.0.0.1:1", auth=("user", f"{SECRET}\udcff"))
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [({}, {}), ({"commands": ["true"]}, {"timeout": "x"}), ({"commands": ["true"]}, {"foo": 1})],
+)
+def test_what_is_not_sent_for_a_fault_is_closed(
+    config: dict[str, Any], options: dict[str, Any], connect: Callable[..., Sandbox]
+) -> None:
+    stream = io.BytesIO(b"environment")
+    with pytest.raises((InvalidConfig, TypeError)):
+        connect("http://127.0.0.1:1").execute(config, stream, **options)
+    assert stream.closed
 
 
 def test_user_agent_can_be_replaced(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
