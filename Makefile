@@ -19,9 +19,10 @@ setup: $(READY) ## Make .venv with everything that development needs
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		{ echo "Python's venv module is needed: apt-get install python3-venv"; exit 1; }
-	@echo "Setting up $(VENV), once; it takes half a minute..."
+	@$(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV), once; it takes a minute..." >&2
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[all,verify]' --group dev
 	@touch $@
@@ -29,10 +30,10 @@ $(READY): pyproject.toml
 demo: $(READY) ## Run a command in an isolated sandbox, over real HTTP
 	@$(BIN)/sandbox-api execute 'echo $$((2+2))'
 
-test: $(READY) check ## Check and test everything, in an order of its own: make test [SEED=…]
+test: $(READY) check ## Check and test, in an order of its own: make test [SEED=…] [TESTS=folder]
 	@$(BIN)/pytest -n auto -m 'not cluster' $(if $(SEED),--randomly-seed=$(SEED)) $(TESTS)
 
-test-cluster: $(READY) ## Run the tests that need nginx, chromium and zsh, and install none
+test-cluster: $(READY) ## Run the tests that make test leaves out, for they need nginx, chromium and zsh
 	@missing=; PATH="$$PATH:/usr/sbin"; for each in nginx chromium zsh; do \
 		command -v $$each || command -v $$each-browser || missing="$$missing $$each"; \
 	done >/dev/null; [ -z "$$missing" ] || { echo "Missing: apt-get install$$missing"; exit 1; }
@@ -42,7 +43,7 @@ test-live: $(READY) ## Run the HTTP tests against another server: make test-live
 	@test -n "$(URL)" || { echo 'Which server? make test-live URL=http://host:port'; exit 2; }
 	@$(BIN)/pytest tests/http --sandbox-url '$(URL)'
 
-verify: $(READY) ## Look whether a server keeps the description: make verify URL=http://host:port
+verify: $(READY) ## Look whether a server keeps the description: make verify URL=http://host:port [OPTIONS=…]
 	@test -n "$(URL)" || { echo 'Which server? make verify URL=http://host:port'; exit 2; }
 	@$(BIN)/sandbox-api verify --url '$(URL)' $(OPTIONS)
 
@@ -88,7 +89,7 @@ pythons: $(READY) ## Test everything on each supported Python that is here
 	@$(BIN)/nox --session tests
 
 lowest: $(READY) ## Test with the lowest versions of dependencies that pyproject.toml allows
-	@$(BIN)/nox --session lowest
+	@$(BIN)/nox --session lowest --error-on-missing-interpreters
 
 newest: $(READY) ## Test with the newest versions of dependencies, as users get them
 	@$(BIN)/nox --session newest

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -88,6 +89,8 @@ def announced(changelog: str, base: str) -> str:
 
 def last_release() -> str | None:
     """Return the tag of the last release, if there is one."""
+    if shutil.which("git") is None:
+        return None
     told = subprocess.run(
         ["git", "describe", "--tags", "--abbrev=0"],
         cwd=ROOT,

@@ -21,7 +21,15 @@ import anyio
 import pytest
 from attrs import evolve
 
-from sandbox_api import AEnvironment, AExecution, ASandbox, JobResult, Sandbox
+from sandbox_api import (
+    AEnvironment,
+    AExecution,
+    ASandbox,
+    JobResult,
+    Sandbox,
+    SandboxError,
+    SandboxFailure,
+)
 from sandbox_api._results import bind
 
 from .servers import RawServer
@@ -86,6 +94,11 @@ def sandbox_url(request: pytest.FixtureRequest) -> Iterator[str]:
     fakes where it is not given; here they are the real thing, in both flavours.
     """
     if url := request.config.getoption("--sandbox-url"):
+        try:  # rather than let each test find out
+            with Sandbox(url, 10) as asked:
+                asked.specifications()
+        except (SandboxError, SandboxFailure) as error:
+            pytest.exit(str(error), pytest.ExitCode.USAGE_ERROR)
         yield url
         return
     with Sandbox.local() as sandbox:
@@ -197,6 +210,8 @@ def raw_server() -> Iterator[RawServer]:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate that signs itself, with its key, for localhost."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
     path = tmp_path_factory.mktemp("tls") / "localhost.pem"
     command = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "

@@ -45,6 +45,12 @@ def listed(folder: str) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_room_on_the_page_is_there(folder: str) -> None:
+    for name in listed(folder):
+        assert any(path.stem == name for path in (ROOT / folder).iterdir()), name
+
+
 @pytest.mark.parametrize(("folder", "room"), ROOMS)
 def test_each_room_is_on_the_page(folder: str, room: str) -> None:
     assert room in listed(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import http.server
 import re
 import subprocess
@@ -150,8 +151,9 @@ def test_pictures_are_made_and_used() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in documents)
     assert set(re.findall(r"pictures/([\w-]+\.(?:svg|png))", text)) == made
     script = Path(pictures.__file__).read_text(encoding="utf-8")
-    for name in made - {drawing.TARGET.name}:
-        assert name.partition("-")[0].partition(".")[0] in script
+    terminals = {f"{name}.svg" for name in re.findall(r' terminal\("(\w+)"', script)}
+    pages = {"page-light.png", "page-dark.png"}
+    assert made == {drawing.TARGET.name} | terminals | pages
     for path in pictures.TARGET.glob("*.svg"):
         # Nothing is fetched by them either.
         assert not re.search(r"(href|src|url)\W+https?:", path.read_text(encoding="utf-8"))
@@ -164,6 +166,22 @@ def test_a_terminal_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     drawn = (tmp_path / "picture.svg").read_text(encoding="utf-8")
     shown = re.findall(r">(\w+)</text>", drawn)
     assert shown[-2:] == ["one", "three"]
+
+
+def test_pictures_of_commands_show_what_they_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def words(folder: Path, name: str) -> list[str]:
+        drawn = (folder / name).read_text(encoding="utf-8")
+        texts = [html.unescape(text).split() for text in re.findall(r">([^<]+)</text>", drawn)]
+        # Times differ, and so does the order in which jobs end.
+        return sorted(re.sub(r"[\d.]+ s\b", "0 s", " ".join(text)) for text in texts)
+
+    old = pictures.TARGET
+    monkeypatch.setattr(pictures, "TARGET", tmp_path)
+    pictures.in_terminals(tmp_path)
+    for name in ("execute.svg", "batch.svg"):
+        assert words(tmp_path, name) == words(old, name), "make pictures WHICH=terminals"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -52,6 +52,8 @@ QUEUE: dict[str, Any] = {
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the project, as a repository with one commit."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
     root = tmp_path / "project"
     for name in ("openapi", "generated", "sandbox_api", "scripts"):
         ignored = shutil.ignore_patterns("__pycache__", "bench", "local", "recordings")
