@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Mapping, Sized
+from collections.abc import AsyncIterable, Mapping, Sized
 from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -113,6 +113,11 @@ class Batch(Generic[E]):
                 raise TypeError(f"{name} must be a function, not {function!r}")
         if isinstance(jobs, (str, bytes, Mapping, Job)):  # some of which would be iterated over
             raise TypeError("this takes an iterable of jobs, as [job], not one by itself")
+        if isinstance(jobs, AsyncIterable) and not hasattr(jobs, "__iter__"):
+            raise TypeError(
+                "this takes an iterable of jobs, not an asynchronous one: collect them first, as "
+                "[job async for job in jobs]"
+            )
         self._jobs = enumerate(jobs)
         self._total = len(jobs) if isinstance(jobs, Sized) else None
         self._most = concurrency

@@ -46,7 +46,7 @@ from ..servers import RawServer, reply
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 TRUE: Any = {"commands": ["true"]}
@@ -278,6 +278,15 @@ def test_concurrency_is_what_the_server_can_take(
 def test_one_job_is_no_jobs(connect: Callable[..., Sandbox], jobs: Any) -> None:
     with pytest.raises(TypeError, match=r"takes an iterable of jobs, as \[job\], not"):
         next(connect("http://127.0.0.1:1").execute_many(jobs, concurrency=1))
+
+
+def test_jobs_are_no_asynchronous_iterable(connect: Callable[..., Sandbox]) -> None:
+    async def jobs() -> AsyncIterator[Any]:
+        yield TRUE
+
+    given: Any = jobs()
+    with pytest.raises(TypeError, match=r"not an asynchronous one: .*\[job async for job"):
+        next(connect("http://127.0.0.1:1").execute_many(given, concurrency=1))
 
 
 @pytest.mark.parametrize(
