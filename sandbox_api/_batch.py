@@ -50,6 +50,8 @@ class Answer:
     """How long the server asks to wait, in seconds."""
     broken: bool = False
     """Whether the executor takes no more jobs."""
+    unsent: bool = False
+    """Whether nothing was sent, for what was to be sent is wrong or can't be read."""
 
 
 def failed(error: BaseException, started: float) -> Answer:
@@ -65,6 +67,7 @@ def failed(error: BaseException, started: float) -> Answer:
         unreached=isinstance(error.__cause__, NEVER_CONNECTED),
         wait=(isinstance(response, httpx.Response) and retry_after(response)) or 0.0,
         broken=isinstance(error, BrokenExecutor),
+        unsent=vars(error).get("unsent", False),
     )
 
 
@@ -189,6 +192,7 @@ class Batch(Generic[E]):
     def end(self, run: Run, answer: Answer) -> None:
         """Take note of how an attempt ended."""
         self._running.discard(run)
+        run.attempts -= answer.unsent
         now = time.monotonic()
         if answer.broken:
             self._failure = answer.error

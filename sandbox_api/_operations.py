@@ -100,19 +100,20 @@ def execute(
 
     try:
         config = checked(config)
-    except BaseException:
+        if environ is None:
+            return Call(execute.request(config), execute.parse)
+        from .environment import open_environment  # here, for archives take long to be imported
+
+        upload = open_environment(environ)
+        try:
+            return Call(execute.request(config, upload), execute.parse, uploads=(upload,))
+        except BaseException:
+            upload.close()
+            raise
+    except Exception as error:
         if close := getattr(environ, "close", None):
             close()  # as where it is sent
-        raise
-    if environ is None:
-        return Call(execute.request(config), execute.parse)
-    from .environment import open_environment  # here, for archives take long to be imported
-
-    upload = open_environment(environ)
-    try:
-        return Call(execute.request(config, upload), execute.parse, uploads=(upload,))
-    except BaseException:
-        upload.close()
+        vars(error)["unsent"] = True  # for a batch, which tells how often each job was sent
         raise
 
 

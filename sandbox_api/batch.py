@@ -69,7 +69,8 @@ class JobResult(Generic[R]):
     """What `execute` raised; None where there is a result."""
 
     attempts: int
-    """How often it was sent; more than once only where the server had not begun it."""
+    """How often it was sent; more than once only where the server had not begun it, and 0 where its
+    configuration is wrong or its files can't be read."""
 
     seconds: float
     """How long the last of them took, from sending it to the end of the answer."""

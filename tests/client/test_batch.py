@@ -151,6 +151,21 @@ def test_jobs_that_fail_stop_no_other(
     ]
     assert found[1].outcome == "error"
     assert "closed, as where another job had it" in str(found[3].error)
+    assert [done.attempts for done in found] == [1, *[0] * 5, 1]  # five were never sent
+
+
+def test_job_whose_files_went_while_it_waited_was_sent_before(
+    connect: Callable[..., Sandbox], raw_server: RawServer, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+
+    def refuse(connection: socket.socket, _: bytes) -> None:
+        (tmp_path / "files").rmdir()
+        connection.sendall(OVERLOADED)
+
+    raw_server.answer = refuse
+    (done,) = connect(raw_server.url).execute_many([(TRUE, tmp_path / "files")], concurrency=1)
+    assert (type(done.error), done.attempts) == (FileNotFoundError, 1)
 
 
 def test_order(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
