@@ -166,6 +166,7 @@ class Exchange(Generic[T]):
         total: float | None,
         options: CallOptions,
         server: LocalServer | None,
+        closed: Callable[[], bool],
     ) -> None:
         self.call = call
         try:
@@ -190,6 +191,7 @@ class Exchange(Generic[T]):
         """Arguments of `httpx.Client.build_request`."""
         self._settings = settings
         self._server = server
+        self._closed = closed  # tells whether the client's connections were, by somebody else
         self._last: Attempt | None = None
 
     @property
@@ -253,6 +255,8 @@ class Exchange(Generic[T]):
         """Return how long to wait before another attempt, in seconds, or None for no other."""
         if attempt.number > self._retries or attempt.final or not self._may_repeat(attempt):
             return None
+        if self._closed():
+            return None
         wait: float = min(FIRST_WAIT * 2 ** (attempt.number - 1), LONGEST_WAIT)
         wait *= 1 - random.random() / 2  # noqa: S311 (not a secret)
         asked = retry_after(attempt.response)
@@ -289,6 +293,8 @@ class Exchange(Generic[T]):
             return TimedOut(f"{place}: no complete reply within {bound}; timed out {phase(error)}")
         if isinstance(error, httpx.DecodingError):
             return InvalidReply(f"{place}: the reply can't be decoded: {error}")
+        if self._closed():
+            return ConnectionFailed(f"{place}: the client was closed meanwhile")
         if self._server is not None and (reason := self._server.failure()):
             return LocalSandboxError(reason)
         if isinstance(error, httpx.ConnectError):

@@ -803,7 +803,11 @@ class ASandbox:
         return exchange.result()
 
     def _exchange(self, call: Call[T], options: CallOptions) -> Exchange[T]:
-        return Exchange(call, self._settings, self.total, options, self._server)
+        return Exchange(call, self._settings, self.total, options, self._server, self._has_closed)
+
+    def _has_closed(self) -> bool:
+        """Tell whether what sends was closed, as by another thread or task."""
+        return self._closed and self._given is None
 
     def _bounded(self, exchange: Exchange[Any]) -> AbstractContextManager[None]:
         # Our own client bounds each step by what is left, as in the other flavour.

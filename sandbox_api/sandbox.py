@@ -754,7 +754,11 @@ class Sandbox:
         return exchange.result()
 
     def _exchange(self, call: Call[T], options: CallOptions) -> Exchange[T]:
-        return Exchange(call, self._settings, self.timeout, options, self._server)
+        return Exchange(call, self._settings, self.timeout, options, self._server, self._has_closed)
+
+    def _has_closed(self) -> bool:
+        """Tell whether what sends was closed, as by another thread or task."""
+        return self._closed and self._given is None
 
     def _send(self, exchange: Exchange[Any]) -> httpx.Response:
         until = Until(exchange.deadline) if exchange.total else None

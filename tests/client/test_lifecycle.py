@@ -477,15 +477,74 @@ def test_closing_ends_what_another_thread_waits_for(proxied: bool, raw_server: R
         call = pool.submit(sandbox.execute, CONFIG)
         held.wait()
         sandbox.close()
-        with pytest.raises(ConnectionFailed):
+        with pytest.raises(ConnectionFailed, match="/execute/: the client was closed meanwhile"):
             call.result(5)
+
+
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+def test_closing_a_local_sandbox_ends_what_others_wait_for(flavour: str) -> None:
+    slow: Any = {"commands": ["sleep 9"]}
+
+    async def ask(sandbox: ASandbox) -> None:
+        with pytest.raises(ConnectionFailed, match="the client was closed meanwhile"):
+            await sandbox.execute(slow)
+
+    async def main() -> None:
+        sandbox = ASandbox.local()
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, sandbox)
+            await anyio.sleep(1)
+            await sandbox.close()
+
+    if flavour == "async":
+        asyncio.run(main())
+        return
+    sandbox = Sandbox.local()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(sandbox.execute, slow)
+        time.sleep(1)
+        sandbox.close()
+        with pytest.raises(ConnectionFailed, match="the client was closed meanwhile"):
+            call.result(5)
+
+
+def test_what_is_asked_of_a_closed_client_is_not_asked_again(raw_server: RawServer) -> None:
+    sandbox = Sandbox(raw_server.url, retries=5)
+    with ThreadPoolExecutor(1) as pool, Held() as held:
+        raw_server.answer = held
+        call = pool.submit(sandbox.usage)
+        held.wait()
+        sandbox.close()
+        with pytest.raises(ConnectionFailed, match="the client was closed meanwhile"):
+            call.result(5)
+    assert len(raw_server.requests) == 1
+
+
+def test_clients_of_ones_own_are_not_closed_with_the_sandbox(
+    raw_server: RawServer, run: Callable[..., Any]
+) -> None:
+    raw_server.answer = lambda connection, _: connection.close()
+    with httpx.Client() as client:
+        sandbox = Sandbox(raw_server.url, http_client=client)
+        sandbox.close()
+        with pytest.raises(ConnectionFailed, match="the server hung up"):
+            sandbox.execute(CONFIG)
+
+    async def main() -> None:
+        async with httpx.AsyncClient() as client:
+            asandbox = ASandbox(raw_server.url, http_client=client)
+            await asandbox.close()
+            with pytest.raises(ConnectionFailed, match="the server hung up"):
+                await asandbox.execute(CONFIG)
+
+    run(main)
 
 
 def test_closing_ends_what_another_task_waits_for(
     raw_server: RawServer, run: Callable[..., Any]
 ) -> None:
     async def ask(sandbox: ASandbox) -> None:
-        with pytest.raises(ConnectionFailed):
+        with pytest.raises(ConnectionFailed, match="/execute/: the client was closed meanwhile"):
             await sandbox.execute(CONFIG)
 
     async def main() -> None:
