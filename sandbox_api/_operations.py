@@ -60,6 +60,10 @@ class Call(Generic[T]):
     """What is told the bytes received and, where known, to come in all."""
 
 
+# What is executed to store files: nothing is done with them, and all are kept.
+STORE: ExecuteConfigDict = {"commands": ["true"], "save": True}
+
+
 # Endpoints are imported where they are used: their models take long to be made.
 
 

@@ -483,7 +483,7 @@ class ASandbox:
             >>> (await sandbox.execute(config)).execution[0].stdout
             '2 3 5 7'
         """
-        result = await self.execute({"commands": ["true"], "save": True}, environ, **options)
+        result = await self.execute(_operations.STORE, environ, **options)
         saved = result.raise_for_status().saved
         if saved is None:
             raise ExecutionFailed(result)

@@ -453,7 +453,7 @@ class Sandbox:
             >>> sandbox.execute(config).execution[0].stdout
             '2 3 5 7'
         """
-        result = self.execute({"commands": ["true"], "save": True}, environ, **options)
+        result = self.execute(_operations.STORE, environ, **options)
         saved = result.raise_for_status().saved
         if saved is None:
             raise ExecutionFailed(result)

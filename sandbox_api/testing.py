@@ -38,6 +38,7 @@ from attrs import define, field, fields, frozen
 from sandbox_client.models import CommandResult, ExecuteConfig, ExecutionResult, SandboxErrCode
 
 from ._hooks import marked_hooks
+from ._operations import STORE
 from ._settings import USER_AGENT, Settings, merged
 from .asandbox import ASandbox
 from .environment import open_environment
@@ -79,7 +80,8 @@ class Outcome:
     """Standard error, likewise."""
 
     exit_code: int = 0
-    """The exit code, or a SandboxErrCode: -2 is a command that timed out."""
+    """The exit code, or a SandboxErrCode: -2 is a command that timed out. Its `stderr` says so,
+    where the command has a time-out and you give no other."""
 
     files: Mapping[str, str | bytes] = field(factory=dict[str, str | bytes])
     """Files that it wrote: what `result_path` is read from, and what `save` stores."""
@@ -93,18 +95,19 @@ class FakeCall:
     """A request that a FakeServer received."""
 
     operation: str
-    """Its name in the description of the server: `execute`, `usage`, `download_file` …; the path,
-    without the slashes around it, where that is not described."""
+    """Its name in the description of the server: `execute`, `usage`, `download_file` …; `store` for
+    the execution by which `store()`, or `grade()` with a base, uploads; the path, without the
+    slashes around it, where that is not described."""
 
     request: httpx.Request
     """The request itself, already read."""
 
     config: dict[str, Any] = field(factory=dict[str, Any])
-    """For `execute`, the configuration, as it travelled."""
+    """For `execute` and `store`, the configuration, as it travelled."""
 
     files: dict[str, bytes] = field(factory=dict[str, bytes])
-    """For `execute`, the files that its commands find: those of the stored environment, and over
-    them those that were uploaded."""
+    """For `execute` and `store`, the files that commands find: those of the stored environment, and
+    over them those that were uploaded."""
 
     parameters: dict[str, str] = field(factory=dict[str, str])
     """What is in the path: `uuid` and, for a file, `path`."""
@@ -165,6 +168,10 @@ class FakeServer:
     def script(self, *replies: Reply, to: str = "execute") -> None:
         """Answer the next calls so, one reply for each, after those scripted before.
 
+        Calls take them in the order in which they arrive, which is random where several are made
+        at once, as by `execute_many` and `grade`: there, say `concurrency=1`, or give `always` a
+        function of the call. What is stored is scripted by `to="store"` only.
+
         Args:
             replies: what to answer; see Reply.
             to: the operation: see `FakeCall.operation`.
@@ -176,6 +183,7 @@ class FakeServer:
 
             >>> server.script("first", Outcome("second", exit_code=1))
             >>> server.script(TimedOut, to="usage")
+            >>> server.script(Sandbox503, to="store")
         """
         self._scripts[known(to)] += replies
 
@@ -230,9 +238,9 @@ class FakeServer:
         self.calls.append(call)
         if refusal is not None:
             return refusal
-        scripted = self._scripts[operation]
+        scripted = self._scripts[call.operation]
         return self._answer(
-            call, scripted.popleft() if scripted else self._otherwise.get(operation)
+            call, scripted.popleft() if scripted else self._otherwise.get(call.operation)
         )
 
     def _executed(self, request: httpx.Request) -> FakeCall:
@@ -252,7 +260,11 @@ class FakeServer:
             files |= self.environments[identifier]
         if "environment" in form:
             files |= unpacked(form["environment"])
-        return FakeCall("execute", request, config, files)
+        if (path := config.result_path) and (path.startswith("/") or ".." in path.split("/")):
+            raise ValueError(f"result_path must stay in the working directory, not {path!r}")
+        # Whoever scripts what commands do means those of their own.
+        operation = "store" if "environment" in form and config == STORE else "execute"
+        return FakeCall(operation, request, config, files)
 
     def _answer(self, call: FakeCall, reply: Reply | None) -> httpx.Response:
         while callable(reply) and not isinstance(reply, type):
@@ -263,7 +275,7 @@ class FakeServer:
             return copied(reply)
         if isinstance(reply, bytes):
             return httpx.Response(200, content=reply)
-        if call.operation == "execute":
+        if call.operation in {"execute", "store"}:
             made: Any = self._run(call, reply)
         elif reply is None:
             return self._usual(call)
@@ -278,12 +290,15 @@ class FakeServer:
         execution: list[CommandResult] = []
         status, files = 0, dict(call.files)
         commands = [
-            each if isinstance(each, str) else str(each["command"])
+            (each, None) if isinstance(each, str) else (str(each["command"]), each.get("timeout"))
             for each in call.config["commands"]
         ]
-        for command, outcome in zip(commands, outcomes(reply, len(commands)), strict=True):
+        said = outcomes(reply, len(commands))
+        for (command, bound), outcome in zip(commands, said, strict=True):
             code = outcome.exit_code
             output = outcome.stdout.strip(), outcome.stderr.strip()
+            if code == SandboxErrCode.TIMEOUT and bound and not output[1]:
+                output = output[0], f"Command timed out after {bound} seconds\n"
             execution.append(CommandResult(command.removeprefix("-"), code, *output, outcome.time))
             for name, content in outcome.files.items():
                 files[name] = content.encode() if isinstance(content, str) else content
@@ -291,7 +306,8 @@ class FakeServer:
                 status = code
                 break
         made = ExecutionResult(status, execution, sum(each.time for each in execution))
-        if (path := call.config.get("result_path")) is not None:
+        path = call.config.get("result_path")
+        if path is not None and not (isinstance(reply, Mapping) and "result" in reply):
             try:
                 made["result"] = files[path].decode()
             except KeyError:
@@ -580,7 +596,7 @@ def known(name: str) -> str:
     Raises:
         KeyError: there is none of this name.
     """
-    names = {operation for _, operation, _ in operations()}
+    names = {"store", *(operation for _, operation, _ in operations())}
     if name not in names and "/" not in name:
         raise KeyError(f"there is no operation {name!r}, only {', '.join(sorted(names))}")
     return name.strip("/")

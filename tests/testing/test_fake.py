@@ -34,6 +34,7 @@ from ..conftest import Driven
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 RUN = {"commands": ["first", "second"]}
@@ -258,11 +259,83 @@ def test_environments_are_laid_in_store(sandbox: Sandbox, server: FakeServer) ->
     assert not sandbox.environment("00000000-0000-0000-0000-00000000000f").exists()
 
 
+def test_result_that_is_scripted_is_not_missing(sandbox: Sandbox, server: FakeServer) -> None:
+    config = {"commands": ["true"], "result_path": "marks"}
+    server.script({"result": "17"}, {"result": "17", "status": -3}, {"status": 0})
+    result = sandbox.execute(config).raise_for_status()
+    assert (result.status, result.result) == (0, "17")
+    assert sandbox.execute(config).error == SandboxErrCode.RESULT_NOT_FOUND
+    assert sandbox.execute(config).result is None
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../marks", "a/../../marks"])
+def test_result_path_stays_inside(sandbox: Sandbox, server: FakeServer, path: str) -> None:
+    with pytest.raises(Sandbox400, match="result_path must stay in the working directory"):
+        sandbox.execute({"commands": ["true"], "result_path": path})
+    assert len(server.calls) == 1
+
+
+def test_commands_that_time_out_say_so(sandbox: Sandbox, server: FakeServer) -> None:
+    config = {"commands": [{"command": "make", "timeout": 0.5}]}
+    server.script(Outcome(exit_code=-2), Outcome(exit_code=-2, stderr="mine"))
+    assert sandbox.execute(config).execution[0].stderr == "Command timed out after 0.5 seconds\n"
+    assert sandbox.execute(config).execution[0].stderr == "mine"
+    server.always(Outcome(exit_code=-2))
+    assert sandbox.execute(RUN).execution[0].stderr == ""  # nobody knows after how long
+
+
 def test_result_that_is_missing_or_no_text(sandbox: Sandbox, server: FakeServer) -> None:
     config = {"commands": ["true"], "result_path": "marks"}
     assert sandbox.execute(config).error == SandboxErrCode.RESULT_NOT_FOUND
     server.script(Outcome(files={"marks": b"\xff"}))
     assert sandbox.execute(config).error == SandboxErrCode.RESULT_NOT_UTF8
+
+
+def test_scripts_of_executions_are_not_for_what_is_stored(
+    sandbox: Sandbox, server: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "alice").mkdir()
+    server.always(Outcome(exit_code=3))
+    server.script(Outcome(exit_code=1))
+    stored = sandbox.store({"a": "b"})
+    assert stored.read_text("a") == "b"
+    graded = sandbox.grade(tmp_path, RUN, base={"test": "1"}, concurrency=1)
+    assert [each.result and each.result.status for each in graded] == [1]
+    assert sandbox.execute(RUN).status == 3
+    assert [call.operation for call in server.calls] == [
+        "store",
+        "download_file",
+        "store",
+        "execute",
+        "execute",
+    ]
+    assert server.calls[2].files == server.calls[3].files == {"test": b"1"}
+    assert server.calls[2].config["save"] is True
+
+
+def test_storing_is_scripted_too(sandbox: Sandbox, server: FakeServer) -> None:
+    server.script(Sandbox503, TimedOut, Outcome(exit_code=1), {"environment": None}, to="store")
+    for error in (Sandbox503, TimedOut, ExecutionFailed, InvalidReply):
+        with pytest.raises(error):
+            sandbox.store({"a": "b"})
+    assert sandbox.store({"a": "b"}).read_text("a") == "b"
+
+
+@pytest.mark.parametrize(
+    ("config", "files"),
+    [
+        ({"commands": ["true"], "save": True}, None),
+        ({"commands": ["true"]}, {"a": "b"}),
+        ({"commands": ["make"], "save": True}, {"a": "b"}),
+        ({"commands": ["true"], "save": True, "result_path": "a"}, {"a": "b"}),
+    ],
+)
+def test_what_is_no_store_is_an_execution(
+    sandbox: Sandbox, server: FakeServer, config: Any, files: Any
+) -> None:
+    server.script("17")
+    assert sandbox.execute(config, files).execution[0].stdout == "17"
+    assert server.calls[0].operation == "execute"
 
 
 def test_url_and_options_are_those_of_the_client(server: FakeServer) -> None:
