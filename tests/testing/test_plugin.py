@@ -59,7 +59,7 @@ def test_url_that_is_empty(project: pytest.Pytester) -> None:
 
 def test_what_the_page_shows(pytester: pytest.Pytester) -> None:
     page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"```python\n(import pytest\n.*?)```", page, re.DOTALL)
+    (shown,) = re.findall(r"## With pytest\n.*?```python\n(.*?)```", page, re.DOTALL)
     pytester.makepyfile(shown)
     pytester.runpytest_subprocess("--strict-markers").assert_outcomes(passed=2)
 
