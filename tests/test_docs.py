@@ -144,6 +144,25 @@ def test_programs_are_run(document: Path) -> None:
     assert len(unrun) == UNRUN.get(name(document), 0), unrun
 
 
+# Of grade.md, apart.py does not: it takes for granted that there is a result.
+@pytest.mark.parametrize("tutorial", ["agent", "cluster"])
+def test_programs_of_tutorials_pass_a_type_checker(tutorial: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "tutorials" / f"{tutorial}.md").read_text(encoding="utf-8")
+    programs = [(title, block) for _, title, block in BLOCK.findall(text) if title.endswith(".py")]
+    for title, block in programs:
+        (tmp_path / title).write_text(block, encoding="utf-8")
+    # Scripts need no annotations, nor has Dask any.
+    options = ["--strict", "--allow-untyped-defs", "--allow-untyped-calls"]
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, *[title for title, _ in programs]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
 @pytest.mark.parametrize("words", ELSEWHERE)
 def test_what_is_only_read_is_there(words: str) -> None:
     assert any(words in document.read_text(encoding="utf-8") for document in DOCUMENTS)
