@@ -25,6 +25,22 @@ UNREAD: dict[int, str] = {
 }
 
 
+# What was more than may be, by what a command's `exceeded` says.
+EXCEEDED: dict[str, str] = {
+    "memory": "it took more memory than a request may have",
+    "cpu": "it took more processor time than a request may have",
+    "disk": "it took more disk space than a request may have",
+    "result": "the file at result_path is larger than the sandbox takes",
+    "save": "the working directory is more than the sandbox saves",
+}
+
+
+def too_much(command: CommandResult) -> str | None:
+    """Return what was more than may be, if a command's result says so."""
+    bound = command.exceeded
+    return EXCEEDED.get(bound, f"it took too much {bound}") if bound else None
+
+
 class ExecutionFailed(Exception):
     """An execution did not end well; raised by `result.raise_for_status()` alone."""
 
@@ -42,11 +58,16 @@ class ExecutionFailed(Exception):
     def __str__(self) -> str:
         command = self.command
         if command is None:
-            status = self.result.status
-            return UNREAD.get(status, f"status {status}")
+            status, commands = self.result.status, self.result.execution
+            # No command has to fail for there to be too much to give back or to save.
+            known = commands and status == SandboxErrCode.UNKNOWN
+            bound = too_much(commands[-1]) if known else None
+            return bound or UNREAD.get(status, f"status {status}")
         what = (
             "timed out" if self.result.timed_out else f"failed with exit code {command.exit_code}"
         )
+        if bound := too_much(command):
+            what += f" ({bound})"
         words = command.stderr.strip()[-LONGEST_REASON:]
         return f"{command.command!r} {what}" + (f": {words}" if words else "")
 
@@ -105,6 +126,9 @@ class ExecutionResult(models.ExecutionResult):
         """
         if self.result is None:
             reason = UNREAD.get(self.status, "result_path was not given")
+            if self.status == SandboxErrCode.UNKNOWN:
+                last = self.execution[-1].exceeded if self.execution else None
+                reason = EXCEEDED["result"] if last == "result" else f"{reason}, or can't be read"
             raise ValueError(f"there is no result: {reason}")
         try:
             if too_deep(self.result.encode(errors="replace")):

@@ -103,8 +103,10 @@ def test_executions_that_the_sandbox_ended(raw_server: RawServer) -> None:
     one = {"command": "a", "exit_code": 137, "stdout": "", "stderr": "", "time": 1}
     killed = {"status": 137, "execution": [{**one, "exceeded": "memory"}], "total_time": 1}
     lacking = {"status": -3, "execution": [{**one, "exit_code": 0}], "total_time": 1}
+    unsaved = {"status": -1, "execution": [{**one, "exceeded": "save"}], "total_time": 1}
     for body, words, code in (
-        (killed, "that took too much memory", 137),
+        (killed, "it took more memory than a request may have", 137),
+        (unsaved, "the working directory is more than the sandbox saves", 1),
         (lacking, "the result file was not found", 1),
     ):
         raw_server.answer = reply("200 OK", json.dumps(body))

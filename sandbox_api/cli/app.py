@@ -228,17 +228,19 @@ def _variables(given: list[str]) -> dict[str, str]:
 
 def _show(done: ExecutionResult) -> None:
     from sandbox_api import ExecutionFailed
+    from sandbox_api._results import too_much
 
+    bound = None
     # In colour is as it is: click would take what programs draw with out of what goes into a pipe.
     for command in done.execution:
         if command.stdout:
             typer.echo(command.stdout, color=True)
         if command.stderr:
             typer.echo(command.stderr.rstrip("\n"), err=True, color=True)
-        if command.exceeded:
-            typer.echo(f"sandbox-api: that took too much {command.exceeded}", err=True)
-    if done.error and not done.timed_out:
-        typer.echo(f"sandbox-api: {ExecutionFailed(done)}", err=True)
+        if bound := too_much(command):
+            typer.echo(f"sandbox-api: {bound}", err=True)
+    if done.error and not done.timed_out and (failure := str(ExecutionFailed(done))) != bound:
+        typer.echo(f"sandbox-api: {failure}", err=True)
     if done.result is not None:
         typer.echo(done.result, nl=not done.result.endswith("\n"), color=True)
     if done.environment is not None:

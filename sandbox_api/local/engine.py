@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from sandbox_client.models import CommandResult, ExecutionResult, SandboxErrCode
 
 from .archive import ArchiveError, pack
@@ -36,6 +38,10 @@ UNKNOWN = "An unknown error occurred on the sandbox\n"
 
 # How many threads there are beside one for each request that runs.
 SPARE = 8
+
+
+class TooLarge(Exception):
+    """A result file that is larger than is read."""
 
 
 @dataclass
@@ -204,9 +210,13 @@ class Engine:
         return result(outcome.exit_code, decoded(stdout), decoded(stderr), **more)
 
     def _finish(self, home: Path, job: Job, run: Run, total: float) -> ExecutionResult:
-        """Read the result and save the environment."""
+        """Read the result and save the environment.
+
+        That either is more than it may be is what commands did: their outputs are answered.
+        """
         status = run.status
         more: dict[str, Any] = {}
+        exceeded: list[str] = []
         root = open_folder(home)
         try:
             if job.result_path is not None:
@@ -216,14 +226,21 @@ class Engine:
                     status = SandboxErrCode.RESULT_NOT_FOUND
                 except UnicodeDecodeError:
                     status = SandboxErrCode.RESULT_NOT_UTF8
+                except TooLarge:
+                    exceeded.append("result")
             if job.save:
-                more["environment"], more["expire"] = self._store.add(
-                    lambda file: pack(root, file, self.limits)
-                )
-        except ArchiveError as error:
-            raise Refusal(400, f"The working directory cannot be saved: {error}") from error
+                try:
+                    more["environment"], more["expire"] = self._store.add(
+                        lambda file: pack(root, file, self.limits)
+                    )
+                except ArchiveError:
+                    exceeded.append("save")
         finally:
             os.close(root)
+        if exceeded:
+            status = SandboxErrCode.UNKNOWN
+            last = run.results[-1]
+            run.results[-1] = evolve(last, exceeded=last.exceeded or exceeded[0])
         return ExecutionResult(status=status, execution=run.results, total_time=total, **more)
 
     def _result(self, root: int, home: Path, path: str) -> str:
@@ -232,9 +249,7 @@ class Engine:
             raise FileNotFoundError(path)
         with os.fdopen(descriptor, encoding="utf-8") as file:
             if os.fstat(descriptor).st_size > self.limits.result_size:
-                raise Refusal(
-                    400, f"The file '{path}' is larger than {self.limits.result_size} bytes"
-                )
+                raise TooLarge(path)
             return file.read()
 
 

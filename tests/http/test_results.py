@@ -66,6 +66,50 @@ def test_something_is_not(
     assert str(again) == str(caught.value)
 
 
+@pytest.mark.real_lacks("it has no such bounds")
+@pytest.mark.parametrize(
+    ("config", "exceeded", "words"),
+    [
+        (
+            {"result_path": "a"},
+            "result",
+            "the file at result_path is larger than the sandbox takes",
+        ),
+        ({"save": True}, "save", "the working directory is more than the sandbox saves"),
+    ],
+)
+def test_more_than_the_sandbox_takes(
+    config: dict[str, Any], exceeded: str, words: str, sandbox: Sandbox
+) -> None:
+    command = "truncate -s 1G a b c; echo out"
+    result = sandbox.execute({"commands": [command], **config})
+    assert (result.error, result.saved) == (SandboxErrCode.UNKNOWN, None)
+    assert (result.execution[-1].stdout, result.execution[-1].exceeded) == ("out", exceeded)
+    with pytest.raises(ExecutionFailed) as caught:
+        result.raise_for_status()
+    assert (str(caught.value), caught.value.command) == (words, None)
+    reason = words if exceeded == "result" else "result_path was not given"
+    with pytest.raises(ValueError, match=f"there is no result: {reason}"):
+        result.json()
+
+
+@pytest.mark.parametrize(
+    ("exceeded", "words"),
+    [
+        ("memory", "it took more memory than a request may have"),
+        ("cpu", "it took more processor time than a request may have"),
+        ("disk", "it took more disk space than a request may have"),
+        ("luck", "it took too much luck"),
+    ],
+)
+def test_what_was_too_much_is_told(exceeded: str, words: str) -> None:
+    command = {"command": "hog", "exit_code": 137, "stdout": "", "stderr": "no", "time": 1}
+    command["exceeded"] = exceeded
+    answer = {"status": 137, "execution": [command], "total_time": 1}
+    failure = ExecutionFailed(ExecutionResult.from_dict(answer))
+    assert str(failure) == f"'hog' failed with exit code 137 ({words}): no"
+
+
 def test_json_result(sandbox: Sandbox) -> None:
     config: ExecuteConfigDict = {
         "commands": ["""echo '{"marks": [17, 20]}' > out.json"""],

@@ -241,9 +241,12 @@ def test_members_are_named_without_a_leading_dot_and_folders_are_members(client:
 
 
 def test_a_working_directory_that_is_too_large_is_not_saved(client: Client) -> None:
-    response = client.ask("truncate -s 1G a b c", save=True)
-    assert response.status_code == 400
-    assert "The working directory cannot be saved: it holds more than" in response.text
+    make = "truncate -s 1G a b c; echo text > r; echo out"
+    answer = client.run(make, result_path="r", save=True)
+    [last] = answer["execution"]
+    assert (answer["status"], last["exit_code"], last["exceeded"]) == (-1, 0, "save")
+    assert (last["stdout"], answer["result"]) == ("out", "text\n")
+    assert not {"environment", "expire"} & answer.keys()
     assert client.left() == []
     assert not list(client.folder.glob("sandbox-work-*/data/environments/*.tmp"))
 
@@ -255,8 +258,9 @@ DEEP = "for i in $(seq 40); do mkdir -p {0} && cd -P {0}; done; chmod 0 ../../x"
 
 @pytest.mark.parametrize("save", [True, False])
 def test_folders_too_deep_to_be_named_do_no_harm(client: Client, save: bool) -> None:
-    response = client.ask(f"-{DEEP}", save=save)
-    assert response.status_code == (400 if save else 200)
+    answer = client.run(f"-{DEEP}", save=save)
+    assert answer["status"] == (-1 if save else 0)
+    assert "environment" not in answer
     assert client.left() == []
 
 

@@ -105,7 +105,23 @@ def test_a_result_that_can_not_be_read_wins_over_a_failure(
     assert answer["status"] == status
 
 
-def test_a_result_without_end_is_refused(client: Client) -> None:
-    response = client.ask("truncate -s 1G r", result_path="r")
-    assert response.status_code == 400
-    assert "is larger than" in response.text
+@pytest.mark.parametrize(("mark", "end"), [("", "true"), ("", "exit 3"), ("-", "exit 3")])
+def test_a_result_without_end_is_not_read_but_all_else_is_answered(
+    client: Client, mark: str, end: str
+) -> None:
+    make = f"{mark}truncate -s 1G r; echo out; {end}"
+    answer = client.run("echo first", make, result_path="r", save=True)
+    first, last = answer["execution"]
+    assert (first["stdout"], last["stdout"]) == ("first", "out")
+    assert (answer["status"], last["exceeded"]) == (-1, "result")
+    assert "exceeded" not in first
+    assert "result" not in answer
+    # What can be done is done.
+    assert client.head(f"/files/{answer['environment']}/r/").headers["content-length"] == str(2**30)
+
+
+def test_a_bound_that_was_exceeded_before_stays_told(client: Client) -> None:
+    command = "truncate -s 1G r; head -c 2G /dev/zero | tail"
+    answer = client.run(command, result_path="r")
+    [last] = answer["execution"]
+    assert (answer["status"], last["exit_code"], last["exceeded"]) == (-1, 137, "memory")

@@ -36,7 +36,9 @@ class CommandResult(types.Model):
 
     exceeded: str | None = None
     """The bound of the whole request that processes were killed for: `memory`, `cpu` (its time)
-    or `disk`. Only the local sandbox sends it, and only then."""
+    or `disk`. Of the last command, also what was more than is taken after it, so that
+    `status` is -1: `result`, the file at `result_path`, or `save`, the working directory.
+    Only the local sandbox sends it, and only then."""
 
     _members: ClassVar = (
         types.Member("command", "command", True, types.string),

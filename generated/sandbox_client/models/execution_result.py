@@ -17,7 +17,8 @@ class ExecutionResult(types.Model):
     status: int
     """How the execution ended, as an exit code: 0 when done (or when the last failure was
     ignored), above 0 the exit code of the command that ended the run, below 0 one of
-    SandboxErrCode. -3 and -4 win over a command's failure."""
+    SandboxErrCode. -3 and -4 win over a command's failure, and so does -1 where the result
+    or the working directory is more than the local sandbox takes: see `exceeded`."""
 
     execution: list[CommandResult]
     """What each command that ran did, in order."""
@@ -30,7 +31,8 @@ class ExecutionResult(types.Model):
     `result_path`, and only when the file could be read."""
 
     environment: UUID | None = None
-    """Id of the environment that was stored. Only with `save`."""
+    """Id of the environment that was stored. Only with `save`, and only when it was not more
+    than the local sandbox saves."""
 
     expire: datetime.datetime | None = None
     """When the stored environment will be deleted. Only with `save`. Servers before 3.0.3 sent
