@@ -100,7 +100,8 @@ class Api:
 
     def add(self, ways: Iterable[Way]) -> None:
         """Add routes."""
-        self._routes += [(re.compile(way[0]), *way[1:]) for way in ways]
+        # A file's name may have any character, also a newline.
+        self._routes += [(re.compile(way[0], re.DOTALL), *way[1:]) for way in ways]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -57,6 +57,17 @@ def test_download_of_a_file(name: str, sandbox: Sandbox, stored: UUID) -> None:
     assert size == len(data)
 
 
+@pytest.mark.real_lacks("its routes take no newline")
+@pytest.mark.parametrize("name", ["b\nc", "\n", "d/\nb\n"])
+def test_file_whose_name_has_a_newline(name: str, sandbox: Sandbox) -> None:
+    saved = sandbox.execute({"commands": ["true"], "save": True}, tgz({name: "x"})).saved
+    assert saved
+    assert [file.name for file in saved.files() if file.type == "file"] == [name]
+    assert (saved.exists(name), saved.size(name), saved.read_bytes(name)) == (True, 1, b"x")
+    assert not saved.exists(f"{name}\n")
+    assert not saved.exists(name.removesuffix("\n").removesuffix("c"))
+
+
 @pytest.mark.parametrize(
     "path", ["unknown.txt", "../file1.txt", "./file1.txt", "dir//file1.txt", "file1.txt/x"]
 )

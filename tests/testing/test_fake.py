@@ -251,7 +251,9 @@ def test_environments_are_kept(sandbox: Sandbox, server: FakeServer) -> None:
 
 
 def test_environments_are_laid_in_store(sandbox: Sandbox, server: FakeServer) -> None:
-    stored = sandbox.environment(server.store({"files/x/usages": "1", "é ?": "2"}))
+    stored = sandbox.environment(server.store({"files/x/usages": "1", "é ?": "2", "b\nc": "3"}))
+    assert (stored.size("b\nc"), stored.read_bytes("b\nc")) == (1, b"3")
+    assert not stored.exists("b\nc\n")
     assert stored.read_text("files/x/usages") == "1"
     assert stored.read_text("é ?") == "2"
     assert server.calls[-1].parameters == {"uuid": stored.uuid, "path": "é ?"}
