@@ -47,6 +47,10 @@ def parse_url(url: str) -> tuple[httpx.URL, str | None]:
     except httpx.InvalidURL:
         # Not its words, nor itself as the cause: both may quote the password.
         raise InvalidURL(f"the sandbox's URL {shown!r} is not valid: {EXAMPLES}") from None
+    except UnicodeEncodeError:
+        raise InvalidURL(
+            f"the sandbox's URL {shown!r} is not UTF-8: percent-encode what is not, and {EXAMPLES}"
+        ) from None
     if not parsed.host:
         raise InvalidURL(f"the sandbox's URL {shown!r} has no host: {EXAMPLES}")
     if parsed.query or parsed.fragment:
@@ -70,9 +74,11 @@ def redacted(url: str) -> str:
     """Return a URL without what in it may be a secret, however wrong it is."""
     if re.match("unix:///|unix:/[^@]*$", url):  # has no place for secrets
         return url
+    # What a command line has that is not UTF-8 comes as surrogates, one for each byte.
+    url = re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:X}", url)
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeEncodeError):
         parsed = None
     if parsed is not None and parsed.scheme in {"http", "https"} and parsed.host:
         if "@" in parsed.path:  # a password may hold a slash

@@ -125,6 +125,12 @@ def test_server_that_answers_an_error(status: str, code: int, raw_server: RawSer
     assert done.stderr == f"sandbox-api: POST {raw_server.url}/execute/: {status}: its own words\n"
 
 
+def test_url_that_is_not_utf_8() -> None:
+    done = run("specs", "--url", os.fsdecode(b"http://h/a\xff"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("sandbox-api: the sandbox's URL 'http://h/a%FF' is not UTF-8: ")
+
+
 def test_values_that_are_empty(tmp_path: Path) -> None:
     for option in ("--result", "--environment"):
         done = run("execute", option, "", "true", SANDBOX_URL="http://127.0.0.1:1")

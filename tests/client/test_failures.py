@@ -62,6 +62,9 @@ def free_port() -> int:
         ("unix:/run/sandbox.sock", "'unix:/run/sandbox.sock' has no absolute path"),
         ("unix:sandbox.sock", "has no absolute path"),
         ("http:/localhost", "has no scheme"),
+        ("http://localhost/a\udcff", "'http://localhost/a%FF' is not UTF-8"),
+        ("http://localhost/a\ud800", "'http://localhost' is not UTF-8"),
+        ("http://local\udcffhost/", "is not valid"),
     ],
 )
 def test_url_that_can_not_be_used(url: str, fault: str, connect: Callable[..., Sandbox]) -> None:
@@ -72,7 +75,14 @@ def test_url_that_can_not_be_used(url: str, fault: str, connect: Callable[..., S
 
 
 @pytest.mark.parametrize(
-    "url", ["user:s3cret@host", "http://user:s3cret@", "ht:tp://u:s3cret@h/p@x"]
+    "url",
+    [
+        "user:s3cret@host",
+        "http://user:s3cret@",
+        "ht:tp://u:s3cret@h/p@x",
+        "http://u:s3cret\udcff@h/",
+        "http://u:s3cret\ud800@host/",
+    ],
 )
 def test_message_about_a_url_hides_its_password(url: str, connect: Callable[..., Sandbox]) -> None:
     with pytest.raises(InvalidURL) as caught:
