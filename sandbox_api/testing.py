@@ -553,7 +553,11 @@ def find(request: httpx.Request) -> tuple[str, dict[str, str]]:
         return unquote(path.strip("/")), {}
     # A path may end like another.
     _, name, parameters = min(found, key=lambda each: each[0])
-    return name, {key: unquote(value) for key, value in parameters.items()}
+    return name, {
+        # Names of files need not be UTF-8.
+        key: unquote(value, errors="surrogateescape")
+        for key, value in parameters.items()
+    }
 
 
 @functools.cache

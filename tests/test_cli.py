@@ -131,6 +131,18 @@ def test_url_that_is_not_utf_8() -> None:
     assert done.stderr.startswith("sandbox-api: the sandbox's URL 'http://h/a%FF' is not UTF-8: ")
 
 
+def test_file_whose_name_is_not_utf_8(sandbox_url: str) -> None:
+    name = os.fsdecode(b"a\xff")
+    with Sandbox(sandbox_url) as sandbox:
+        result = sandbox.execute({"commands": [r"printf abc > $'a\xff'"], "save": True})
+    uuid = str(result.environment)
+    assert run("check", uuid, name, SANDBOX_URL=sandbox_url).stdout == "3\n"
+    assert run("download", "-o", "-", uuid, name, SANDBOX_URL=sandbox_url).stdout == "abc"
+    missing = run("check", uuid, f"{name}b", SANDBOX_URL=sandbox_url)
+    told = "sandbox-api: a\\udcffb is not stored there\n"
+    assert (missing.stderr, missing.returncode) == (told, 1)
+
+
 def test_values_that_are_empty(tmp_path: Path) -> None:
     for option in ("--result", "--environment"):
         done = run("execute", option, "", "true", SANDBOX_URL="http://127.0.0.1:1")

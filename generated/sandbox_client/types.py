@@ -381,12 +381,32 @@ def content_length(response: httpx.Response) -> int:
 
 
 def segment(value: UUID | str) -> str:
-    """Percent-encode one segment of a path."""
-    quoted = quote(str(value), safe="")
-    # Clients and proxies resolve dot segments, which would lead to another endpoint.
-    return quoted.replace(".", "%2E") if quoted in {".", ".."} else quoted
+    """Percent-encode one segment of a path.
+
+    Raises:
+        ValueError: it has surrogates that stand for no byte.
+    """
+    return _undotted(_quoted(str(value), ""))
 
 
 def segments(value: str) -> str:
-    """Percent-encode a path whose `/` stay (`%2F` is refused by Apache's default settings)."""
-    return "/".join(segment(each) for each in value.split("/"))
+    """Percent-encode a path whose `/` stay (`%2F` is refused by Apache's default settings).
+
+    Raises:
+        ValueError: it has surrogates that stand for no byte.
+    """
+    return "/".join(map(_undotted, _quoted(value, "/").split("/")))
+
+
+def _quoted(value: str, safe: str) -> str:
+    try:
+        # The names of files need not be UTF-8; Python has the other bytes as surrogates: PEP 383.
+        return quote(value, safe, errors="surrogateescape")
+    except UnicodeEncodeError:
+        reason = "can't be part of a path: it has a surrogate that stands for no byte"
+        raise ValueError(f"{value!r} {reason}") from None
+
+
+def _undotted(quoted: str) -> str:
+    # Clients and proxies resolve dot segments, which would lead to another endpoint.
+    return quoted.replace(".", "%2E") if quoted in {".", ".."} else quoted

@@ -8,6 +8,7 @@ import os
 import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from anyio import CapacityLimiter, to_thread
 from python_multipart.exceptions import FormParserError
@@ -128,8 +129,10 @@ class Api:
             raise
 
     async def _answer(self, request: Request) -> Response:
+        # As the system has names, which need not be UTF-8.
+        asked = unquote(request.scope["raw_path"].decode("ascii"), errors="surrogateescape")
         for path, allowed, answer, names in self._routes:
-            match = path.fullmatch(request.scope["path"])
+            match = path.fullmatch(asked)
             if not match:
                 continue
             if record := record_of(request.scope):

@@ -63,7 +63,7 @@ def disposition(name: str) -> str:
             pass
         else:
             return value
-    return f"=?utf-8?b?{base64.b64encode(value.encode()).decode()}?="
+    return f"=?utf-8?b?{base64.b64encode(value.encode(errors='replace')).decode()}?="
 
 
 class Download(StreamingResponse):

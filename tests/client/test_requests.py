@@ -78,6 +78,7 @@ def test_url_with_a_prefix(
         ("a//b", "a//b"),
         ("...", "..."),
         ("a\r\nHost: x", "a%0D%0AHost%3A%20x"),
+        ("d/a\udcff", "d/a%FF"),
     ],
 )
 def test_path_of_a_file(
@@ -86,6 +87,17 @@ def test_path_of_a_file(
     raw_server.answer = reply("404 Not Found")
     assert connect(raw_server.url).check(ENV, path) == 0
     assert raw_server.requests[0].startswith(f"HEAD /files/{ENV}/{sent}/ HTTP/1.1\r\n".encode())
+
+
+def test_path_that_is_neither_text_nor_bytes(
+    connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    sandbox = connect(raw_server.url)
+    for call in (sandbox.check, sandbox.download):
+        with pytest.raises(ValueError, match=r"'d/a\\ud800' can't be part of a path") as caught:
+            call(ENV, "d/a\ud800")
+        assert type(caught.value) is ValueError
+    assert raw_server.requests == []
 
 
 @pytest.mark.parametrize(

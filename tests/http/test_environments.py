@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from sandbox_api import Sandbox, Sandbox404
 
 from ..conftest import tgz
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES: dict[str, str | bytes] = {
     "file1.txt": "env1\n",
@@ -66,6 +70,23 @@ def test_file_whose_name_has_a_newline(name: str, sandbox: Sandbox) -> None:
     assert (saved.exists(name), saved.size(name), saved.read_bytes(name)) == (True, 1, b"x")
     assert not saved.exists(f"{name}\n")
     assert not saved.exists(name.removesuffix("\n").removesuffix("c"))
+
+
+@pytest.mark.real_lacks("it takes paths for UTF-8")
+def test_file_whose_name_is_not_utf_8(sandbox: Sandbox, tmp_path: Path) -> None:
+    command = r"mkdir d; printf x | tee $'a\xff' > $'d/\xe9'; ln -s $'d/\xe9' link"
+    saved = sandbox.execute({"commands": [command], "save": True}).saved
+    assert saved
+    names = {"a\udcff", "d/\udce9"}
+    assert {file.name for file in saved.files() if file.type == "file"} == names
+    for name in (*names, "link"):
+        assert (saved.exists(name), saved.size(name), saved.read_bytes(name)) == (True, 1, b"x")
+        assert saved.download_to(tmp_path / "x", name).read_bytes() == b"x"
+    # Not what it looks like.
+    for name in ("a\ufffd", "a\xff", "a\udcfe"):
+        assert not saved.exists(name)
+        with pytest.raises(Sandbox404, match="could not be found"):
+            saved.read_bytes(name)
 
 
 @pytest.mark.parametrize(

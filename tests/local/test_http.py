@@ -29,7 +29,7 @@ NOBODY = "872b604c-9cce-42e2-8888-9a0311f3a724"
 
 @pytest.fixture(scope="module")
 def environment(client: Client) -> str:
-    names = "hé.txt '☃ snow' $'tab\\tbed' ' space ' $'new\\nline' 'a#b?c%d'"
+    names = "hé.txt '☃ snow' $'tab\\tbed' ' space ' $'new\\nline' 'a#b?c%d' $'a\\xfe'"
     answer = client.run(f'mkdir d; for name in f d/f {names}; do echo x > "$name"; done', save=True)
     return str(answer["environment"])
 
@@ -110,6 +110,7 @@ def test_head_has_the_length_and_no_body(client: Client, environment: str) -> No
         ("%E2%98%83%20snow", b"=?utf-8?b?YXR0YWNobWVudDsgZmlsZW5hbWU94piDIHNub3c=?="),
         ("tab%09bed", b"=?utf-8?b?YXR0YWNobWVudDsgZmlsZW5hbWU9dGFiCWJlZA==?="),
         ("new%0Aline", b"=?utf-8?b?YXR0YWNobWVudDsgZmlsZW5hbWU9bmV3CmxpbmU=?="),
+        ("a%FE", b"=?utf-8?b?YXR0YWNobWVudDsgZmlsZW5hbWU9YT8=?="),
         ("%20space%20", b"=?utf-8?b?YXR0YWNobWVudDsgZmlsZW5hbWU9IHNwYWNlIA==?="),
     ],
 )

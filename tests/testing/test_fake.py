@@ -286,6 +286,15 @@ def test_commands_that_time_out_say_so(sandbox: Sandbox, server: FakeServer) -> 
     assert sandbox.execute(RUN).execution[0].stderr == ""  # nobody knows after how long
 
 
+def test_names_that_are_not_utf_8(sandbox: Sandbox, server: FakeServer) -> None:
+    server.script(Outcome(files={"a\udcff": "1"}))
+    saved = sandbox.execute({"commands": ["touch"], "save": True}).saved
+    assert saved
+    assert (saved.exists("a\udcff"), saved.read_bytes("a\udcff")) == (True, b"1")
+    assert server.calls[-1].parameters["path"] == "a\udcff"
+    assert not saved.exists("a\ufffd")
+
+
 def test_result_that_is_missing_or_no_text(sandbox: Sandbox, server: FakeServer) -> None:
     config = {"commands": ["true"], "result_path": "marks"}
     assert sandbox.execute(config).error == SandboxErrCode.RESULT_NOT_FOUND
