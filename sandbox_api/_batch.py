@@ -109,8 +109,6 @@ class Batch(Generic[E]):
         retries: int,
         patience: float | None,
     ) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be 1 or more, not {concurrency}")
         for name, function in (("on_progress", on_progress), ("stop_on", stop_on)):
             if not (function is None or callable(function)):
                 raise TypeError(f"{name} must be a function, not {function!r}")

@@ -175,7 +175,7 @@ class Exchange(Generic[T]):
             self.total = seconds("timeout", options.get("timeout", total))
             """How long the call may take, in seconds, if that is bounded."""
             headers = sendable_headers(options.get("headers", {}), "headers")
-            self._retries = whole(options["retries"]) if "retries" in options else settings.retries
+            self._retries = whole("retries", options.get("retries", settings.retries))
         except BaseException:
             self.__exit__()
             raise

@@ -129,9 +129,10 @@ def download(
 ) -> Call[None]:
     from sandbox_client.api.sandbox import download_environment, download_file
 
-    request = (
-        download_environment.request(uuid) if path is None else download_file.request(uuid, path)
-    )
+    if path is None:
+        request = download_environment.request(uuid)
+    else:
+        request = download_file.request(uuid, _inside(path))
     return Call(request, lambda _: None, sink=sink, progress=progress)
 
 
@@ -140,11 +141,17 @@ def check(uuid: UUID | str, path: str | None) -> Call[int]:
 
     if path is None:
         return Call(check_environment.request(uuid), check_environment.parse, not_found=0)
-    return Call(check_file.request(uuid, path), check_file.parse, not_found=0)
+    return Call(check_file.request(uuid, _inside(path)), check_file.parse, not_found=0)
 
 
 def exists(uuid: UUID | str, path: str | None) -> Call[bool]:
     return Call(check(uuid, path).request, lambda _: True, not_found=False)
+
+
+def _inside(path: object) -> str:
+    if not isinstance(path, str):
+        raise TypeError(f"path must be text, as 'src/main.py', not {type(path).__name__}")
+    return path
 
 
 def load(environ: Mapping[str, Any]) -> Call[dict[str, Any]]:

@@ -144,18 +144,18 @@ def is_path(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike))
 
 
-def whole(retries: Any) -> int:
-    """Return how often to try again.
+def whole(name: str, given: Any, least: int = 0) -> int:
+    """Return a whole number.
 
     Raises:
-        TypeError: it is no whole number.
-        ValueError: it is negative.
+        TypeError: it is none.
+        ValueError: it is less than the least.
     """
-    if not isinstance(retries, int) or isinstance(retries, bool):
-        raise TypeError(f"retries must be a whole number, not {retries!r}")
-    if retries < 0:
-        raise ValueError(f"retries must be 0 or more, not {retries}")
-    return retries
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise TypeError(f"{name} must be a whole number, not {given!r}")
+    if given < least:
+        raise ValueError(f"{name} must be {least} or more, not {given}")
+    return given
 
 
 def seconds(name: str, given: Any) -> float | None:

@@ -91,7 +91,7 @@ class Settings:
                 "set the socket on the http_client that you give, as `uds` of its transport, and "
                 "give a URL like http://localhost"
             )
-        retries = whole(options.get("retries", RETRIES))
+        retries = whole("retries", options.get("retries", RETRIES))
         if base_url.userinfo:
             # As headers they are sent just so, but are in no URL that is logged or shown.
             options = {"auth": (base_url.username, base_url.password), **options}

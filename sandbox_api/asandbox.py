@@ -17,7 +17,7 @@ import httpx
 from . import _operations
 from ._deadline import Until, within
 from ._exchange import Exchange, Overdue
-from ._options import seconds
+from ._options import seconds, whole
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings
 from ._urls import redacted
@@ -385,6 +385,7 @@ class ASandbox:
                 concurrency = (await self.specifications()).container.count
             else:
                 concurrency = await apart(workers, executor)
+        concurrency = whole("concurrency", concurrency, 1)
         if executor is None:
             concurrency = min(concurrency, MOST_HERE)
             crew = Tasks.on(self)
@@ -444,6 +445,7 @@ class ASandbox:
 
         Raises:
             OSError: the folder can't be read.
+            InvalidEnvironment: `base` cannot be used, or a sub-folder is a symbolic link.
             ValueError: `base` is to be used by processes that each have a local sandbox.
             TypeError: `config` has an environment too.
 
@@ -461,7 +463,7 @@ class ASandbox:
                     "a base is stored on one server: give the URL of one that all processes reach"
                 )
             config = based_on(config, (await self.store(base)).uuid)
-        async for done in self.execute_many(submissions(folder, config), **batch):
+        async for done in self.execute_many([*submissions(folder, config)], **batch):
             yield done
 
     async def store(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, T
 from attrs import frozen
 
 from ._results import ExecutionResult
+from .exceptions import InvalidEnvironment
 
 if TYPE_CHECKING:
     import os
@@ -153,6 +154,7 @@ def submissions(folder: str | os.PathLike[str], config: Config) -> Iterator[Job]
 
     Raises:
         OSError: the folder can't be read.
+        InvalidEnvironment: one of them is a symbolic link, which could lead to anything of yours.
 
     Examples:
 
@@ -162,9 +164,16 @@ def submissions(folder: str | os.PathLike[str], config: Config) -> Iterator[Job]
         alice passed
         bob failed
     """
-    for path in sorted(Path(folder).iterdir()):
-        if path.is_dir() and not path.name.startswith("."):
-            yield Job(path.name, config, path, path)
+    inside = sorted(Path(folder).iterdir())
+    paths = [path for path in inside if path.is_dir() and not path.name.startswith(".")]
+    for path in paths:
+        if path.is_symlink():
+            raise InvalidEnvironment(
+                f"{str(path)!r} is a symbolic link, and could lead to what nobody handed in: put a "
+                "copy there, or give execute_many a job for it"
+            )
+    for path in paths:
+        yield Job(path.name, config, path, path)
 
 
 def based_on(config: Config, environment: object) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import httpx
 from . import _operations
 from ._deadline import Until
 from ._exchange import Exchange
-from ._options import seconds
+from ._options import seconds, whole
 from ._results import ExecutionFailed, ExecutionResult, Stored, bind
 from ._settings import Settings
 from ._urls import redacted
@@ -351,6 +351,7 @@ class Sandbox:
                 concurrency = self.specifications().container.count
             else:
                 concurrency = workers(executor)
+        concurrency = whole("concurrency", concurrency, 1)
         here = self._apart()
         if executor is None:
             crew: Crew = Threads(here, here._cut)
@@ -417,6 +418,7 @@ class Sandbox:
 
         Raises:
             OSError: the folder can't be read.
+            InvalidEnvironment: `base` cannot be used, or a sub-folder is a symbolic link.
             ValueError: `base` is to be used by processes that each have a local sandbox.
             TypeError: `config` has an environment too.
 
@@ -434,7 +436,7 @@ class Sandbox:
                     "a base is stored on one server: give the URL of one that all processes reach"
                 )
             config = based_on(config, self.store(base).uuid)
-        yield from self.execute_many(submissions(folder, config), **batch)
+        yield from self.execute_many([*submissions(folder, config)], **batch)
 
     def store(self, environ: EnvironmentSource, **options: Unpack[CallOptions]) -> Environment:
         """Store files on the server, as an environment for others to start from.

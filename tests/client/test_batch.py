@@ -31,6 +31,7 @@ from sandbox_api import (
     ConnectionFailed,
     ExecutionResult,
     InvalidConfig,
+    InvalidEnvironment,
     Job,
     JobResult,
     Progress,
@@ -360,6 +361,36 @@ def test_jobs_that_can_not_be_read_are_yielded_before_others_are_taken(
     results = connect(raw_server.url).execute_many(jobs, concurrency=2)
     assert [next(results).outcome for _ in range(5)] == ["error"] * 5
     cast("Any", results).close()
+
+
+def test_links_among_submissions_are_refused(
+    connect: Callable[..., Sandbox], raw_server: RawServer, tmp_path: Path
+) -> None:
+    (tmp_path / "given/alice").mkdir(parents=True)
+    (tmp_path / "given/eve").symlink_to(tmp_path)
+    with pytest.raises(InvalidEnvironment, match=r"given/eve' is a symbolic link"):
+        [*connect(raw_server.url).grade(tmp_path / "given", TRUE, concurrency=1)]
+    assert not raw_server.requests
+
+
+@pytest.mark.parametrize("concurrency", ["2", 1.5, True])
+def test_concurrency_that_is_no_number(
+    concurrency: Any, connect: Callable[..., Sandbox], raw_server: RawServer
+) -> None:
+    with pytest.raises(TypeError, match="concurrency must be a whole number"):
+        [*connect(raw_server.url).execute_many([TRUE], concurrency=concurrency)]
+
+
+def test_progress_of_a_folder_knows_how_many_there_are(
+    connect: Callable[..., Sandbox], raw_server: RawServer, tmp_path: Path
+) -> None:
+    raw_server.answer = DONE
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    seen: list[Progress] = []
+    sandbox = connect(raw_server.url)
+    assert len([*sandbox.grade(tmp_path, TRUE, concurrency=2, on_progress=seen.append)]) == 3
+    assert [each.total for each in seen] == [3, 3, 3]
 
 
 def test_files_that_are_closed_when_the_next_job_is_taken(

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -87,6 +88,13 @@ def test_path_of_a_file(
     raw_server.answer = reply("404 Not Found")
     assert connect(raw_server.url).check(ENV, path) == 0
     assert raw_server.requests[0].startswith(f"HEAD /files/{ENV}/{sent}/ HTTP/1.1\r\n".encode())
+
+
+@pytest.mark.parametrize("method", ["download", "check"])
+@pytest.mark.parametrize("path", [Path("a"), 7, b"a"])
+def test_path_that_is_no_text(method: str, path: Any, connect: Callable[..., Sandbox]) -> None:
+    with pytest.raises(TypeError, match=r"^path must be text, as 'src/main.py', not \w+$"):
+        getattr(connect("http://127.0.0.1:1"), method)(ENV, path)
 
 
 def test_path_that_is_neither_text_nor_bytes(
