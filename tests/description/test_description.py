@@ -62,7 +62,7 @@ def endpoints_of(flavour: type) -> set[str]:
                 if (each.module or "").startswith("sandbox_client.api.")
                 for alias in each.names
             }
-    used = re.findall(r"_operations\.(\w+)", inspect.getsource(flavour))
+    used = re.findall(r"_operations\.([a-z]\w+)", inspect.getsource(flavour))
     return {endpoint for name in used for endpoint in named[name]}
 
 
