@@ -30,7 +30,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, lis
     options = ["--no-dashboard", "--host", "127.0.0.1"]
     file = folder / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    place = ["--port", "0", "--scheduler-file", file]
+    place = ["--port", "0", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", file]
     processes = [subprocess.Popen([*command, *options, *place], **common)]  # type: ignore[call-overload]
     try:
         worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", file]
