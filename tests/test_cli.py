@@ -149,10 +149,8 @@ def test_values_that_are_empty(tmp_path: Path) -> None:
         told = f"sandbox-api: {option} is empty: give a value, or leave it out\n"
         assert (done.stderr, done.returncode) == (told, 2)
     done = run("execute", "--config", "", cwd=tmp_path)
-    assert (done.stderr, done.returncode) == (
-        "sandbox-api: . is a directory, where a file must be\n",
-        2,
-    )
+    # Newer versions of typer say so themselves.
+    assert ("is a directory" in done.stderr, done.returncode) == (True, 2)
 
 
 def test_token_that_can_not_be_sent() -> None:
