@@ -168,7 +168,7 @@ def test_json_that_is_nested_too_deep() -> None:
         assert done.stderr.startswith("sandbox-api: standard input is not JSON: ")
         assert done.returncode == 2
     done = run("batch", "-", stdin=deep)
-    assert "line 1 is not JSON: maximum recursion depth exceeded" in done.stdout
+    assert "line 1 is not JSON: " in done.stdout
     assert done.returncode == 1
 
 
