@@ -115,8 +115,9 @@ def execute(
             upload.close()
             raise
     except Exception as error:
-        if close := getattr(environ, "close", None):
-            close()  # as where it is sent
+        # As where it is sent; a mapping may be a shelf, which is the user's own to close.
+        if hasattr(environ, "read") and (close := getattr(environ, "close", None)):
+            close()
         vars(error)["unsent"] = True  # for a batch, which tells how often each job was sent
         raise
 

@@ -8,6 +8,7 @@ import io
 import logging
 import pickle
 import re
+import shelve
 import socket
 import ssl
 import threading
@@ -193,6 +194,16 @@ def test_what_is_not_sent_for_a_fault_is_closed(
     with pytest.raises((InvalidConfig, TypeError)):
         connect("http://127.0.0.1:1").execute(config, stream, **options)
     assert stream.closed
+
+
+def test_mapping_that_can_be_closed_is_left_open(
+    connect: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    with shelve.open(str(tmp_path / "shelf")) as files:
+        files["a"] = "b"
+        with pytest.raises(InvalidConfig):
+            connect("http://127.0.0.1:1").execute({}, files)
+        assert files["a"] == "b"
 
 
 def test_user_agent_can_be_replaced(connect: Callable[..., Sandbox], raw_server: RawServer) -> None:
